@@ -1,0 +1,29 @@
+# Every target does its own set-up; a target that is set up already starts at once. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench bench-proxy bench-relay fresh clean
+
+help:           ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
+
+demo:           ## bring a cluster up, kill, scale and roll it under calls, and judge the calls
+	@scripts/demo.sh
+
+test:           ## lint, then unit, property, simulation and integration tests, with coverage
+	@scripts/test.sh
+
+lint:           ## ruff, mypy --strict, import contracts, generated files
+	@scripts/lint.sh
+
+bench: bench-proxy bench-relay ## both benchmarks
+
+bench-proxy:    ## CPU per call beside Kamailio
+	@scripts/bench.sh proxy
+
+bench-relay:    ## CPU per packet beside rtpengine
+	@scripts/bench.sh relay
+
+fresh:          ## the README's commands in an empty Debian 12 root (debootstrap, as root)
+	@scripts/fresh.sh
+
+clean:          ## remove what the targets made in this directory
+	rm -rf .venv build dist .coverage* .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

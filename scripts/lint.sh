@@ -1,0 +1,18 @@
+#!/bin/sh
+# Everything that can be said about the code without running it.
+. "$(dirname -- "$0")/lib.sh"
+scripts/setup.sh test
+
+failed=
+check() {
+    name=$1
+    shift
+    say "$name"
+    "$@" || failed="$failed, $name"
+}
+
+check "ruff check" "$VENV/bin/ruff" check --quiet
+check "ruff format" "$VENV/bin/ruff" format --check --quiet --diff
+check "mypy --strict" "$VENV/bin/mypy"
+check "import contracts" "$VENV/bin/lint-imports" --no-logo
+[ -z "$failed" ] || die "lint failed: ${failed#, }"
