@@ -1,4 +1,4 @@
-"""What every benchmark here shares: pinned programs, CPU from schedstat, interleaved rounds, one table and one JSON line.
+"""What the benchmarks share: pinned programs, CPU from schedstat, interleaved rounds, one table and one JSON line.
 
 A benchmark compares programs within one run on one machine. Absolute figures do not travel; the ratio does. So the
 programs take turns on the same core under the same load, and the figure is the median of the ratios of the rounds.
@@ -101,8 +101,10 @@ def program(
         process.wait()
 
 
-def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], what: str, log: Path, limit: float = 15.0) -> None:
-    """Poll until `ready()`; raise `BenchError` with the end of the log when the program dies or `limit` seconds pass."""
+def wait_until(
+    ready: Callable[[], bool], process: subprocess.Popen[bytes], what: str, log: Path, limit: float = 15.0
+) -> None:
+    """Poll until `ready()`; `BenchError` with the end of the log when the program dies or `limit` seconds pass."""
     end = time.monotonic() + limit
     while not ready():
         if process.poll() is not None or time.monotonic() > end:
@@ -135,7 +137,9 @@ class Bar:
     limit: float
 
 
-def verdict(measured: Sequence[Mapping[str, float]], bars: Sequence[Bar], unit: str, extra: Mapping[str, object]) -> int:
+def verdict(
+    measured: Sequence[Mapping[str, float]], bars: Sequence[Bar], unit: str, extra: Mapping[str, object]
+) -> int:
     """Print the table of rounds and the JSON line; the exit status, 1 when a ratio is above its bar."""
     names = list(dict.fromkeys(name for bar in bars for name in (bar.peer, bar.subject)))
     width = max(12, *(len(text) + 2 for text in [*names, *(bar.name for bar in bars)]))
@@ -157,6 +161,8 @@ def verdict(measured: Sequence[Mapping[str, float]], bars: Sequence[Bar], unit: 
         print(f"{bar.name}: {result[bar.name]} ({spread}), {state} the bar of {bar.limit}; lower is better")
     sys.stdout.flush()
     print(
-        json.dumps({**result, "unit": unit, "rounds": len(measured), **{n: round(m, 3) for n, m in medians.items()}, **extra})
+        json.dumps(
+            {**result, "unit": unit, "rounds": len(measured), **{n: round(m, 3) for n, m in medians.items()}, **extra}
+        )
     )
     return 1 if above else 0
