@@ -19,3 +19,23 @@ class RecordError(SipcoreError):
 
 class RespError(SipcoreError):
     """Bytes from the store that are not RESP2 (https://redis.io/docs/latest/develop/reference/protocol-spec/)."""
+
+
+class BencodeError(SipcoreError):
+    """Bytes that are no bencode (BEP 3)."""
+
+
+class NgError(SipcoreError):
+    """A datagram that is no ng command or answer; `cookie` is empty when it cannot even be answered."""
+
+    def __init__(self, reason: str, cookie: bytes) -> None:
+        super().__init__(reason)
+        self.cookie = cookie
+
+
+class SdpError(SipcoreError):
+    """A body that is no session description (RFC 8866)."""
+
+
+class RtpError(SipcoreError):
+    """A packet that is neither RTP nor RTCP (RFC 3550)."""
