@@ -1,0 +1,36 @@
+"""The declarative interface: the models of SipCluster and MediaPool (sipfleet.io/v1alpha1) and what is made of them.
+
+What belongs here: what a manifest may say, how it is refused, the CRDs, and pure mappings to and from the planner's
+types. What does not: sockets, processes, the Kubernetes API.
+"""
+
+from .common import API_VERSION, Autoscale, Exposure, ObjectMeta, Rollout, Store
+from .mediapool import Interface, MediaPool, MediaPoolSpec, Ports, Timeouts
+from .sipcluster import Dns, Listener, Route, Routing, SipCluster, SipClusterSpec
+from .status import MediaPoolStatus, SipClusterStatus
+
+Resource = SipCluster | MediaPool
+"""Any of the two kinds."""
+
+__all__ = [
+    "API_VERSION",
+    "Autoscale",
+    "Dns",
+    "Exposure",
+    "Interface",
+    "Listener",
+    "MediaPool",
+    "MediaPoolSpec",
+    "MediaPoolStatus",
+    "ObjectMeta",
+    "Ports",
+    "Resource",
+    "Rollout",
+    "Route",
+    "Routing",
+    "SipCluster",
+    "SipClusterSpec",
+    "SipClusterStatus",
+    "Store",
+    "Timeouts",
+]

@@ -1,0 +1,108 @@
+"""The building blocks of the models: the base class, scalar types with their limits, and rules that span fields.
+
+What belongs here: what more than one model uses. Every limit stands once, in a type or in a `Rule`; the CRDs and the
+checks in Python both come from it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+BROKEN_RULE = "broken_rule"
+"""Type of the pydantic error that carries the rules a model breaks, in `ctx["rules"]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A check that spans fields, said twice: for Python, and as CEL for the API server (x-kubernetes-validations)."""
+
+    path: str
+    """The field to blame, by its wire name, relative to the model; empty for the model itself."""
+    allowed: str
+    """What is allowed, as the user reads it."""
+    cel: str
+    holds: Callable[[Any], bool]
+
+
+class WireModel(BaseModel):
+    """A piece of a manifest: camelCase on the wire, immutable in Python."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class SpecModel(WireModel):
+    """A piece of `spec`: what it does not know it refuses, and all broken rules are reported, not the first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _keep_the_rules(self) -> SpecModel:
+        broken = tuple(
+            rule for cls in type(self).__mro__ for rule in cls.__dict__.get("rules", ()) if not rule.holds(self)
+        )
+        if broken:
+            text = "; ".join(rule.allowed for rule in broken)
+            raise PydanticCustomError(BROKEN_RULE, "{text}", {"text": text, "rules": broken})
+        return self
+
+
+def ip_address(value: str) -> str:
+    """Refuse what no IPv4 or IPv6 address is."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        raise PydanticCustomError("ip_address", "an IPv4 or IPv6 address such as 192.0.2.1") from None
+    return value
+
+
+def sip_target(value: str) -> str:
+    """Refuse a SIP URI whose host is no address (nothing is looked up in DNS on the way of a call) or whose port is none."""
+    parts = re.match(SIP_TARGET, value)
+    if parts is not None:  # the pattern has been checked before, with an error of its own
+        ip_address(parts[1].strip("[]"))
+        if int(parts[2] or 5060) > 65535:
+            raise PydanticCustomError("port", "a port from 1 to 65535")
+    return value
+
+
+def unique(values: Any) -> bool:
+    """True when no value occurs twice."""
+    values = list(values)
+    return len(values) == len(set(values))
+
+
+def whole(ge: int, le: int) -> Any:
+    """A whole number from `ge` to `le`; texts, floats and booleans are refused, as the API server refuses them."""
+    return Field(strict=True, ge=ge, le=le)
+
+
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+DOMAIN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$"
+SIP_TARGET = r"^sip:(\[[0-9A-Fa-f:.]+\]|[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?::([1-9][0-9]{0,4}))?(?:;transport=udp)?$"
+VERSION = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+PREFIX = r"^\+?[0-9A-Za-z*#._-]*$"
+ADDRESS = r"^[0-9A-Fa-f.:]+$"
+PERCENT = r"^[1-9][0-9]?%$"
+
+Label = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=50)]
+Domain = Annotated[str, StringConstraints(pattern=DOMAIN, min_length=1, max_length=253)]
+Port = Annotated[int, whole(1, 65535)]
+Seconds = Annotated[int, whole(1, 86400)]
+IpAddress = Annotated[str, StringConstraints(pattern=ADDRESS, min_length=2, max_length=45), AfterValidator(ip_address)]

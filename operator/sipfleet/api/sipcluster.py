@@ -1,0 +1,120 @@
+"""SipCluster: the SIP proxies, what they listen on, where they route to, and what DNS says of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from .common import Resource, SetSpec
+from .fields import PREFIX, SIP_TARGET, Domain, Label, Port, Rule, SpecModel, sip_target, unique, whole
+from .status import SipClusterStatus
+
+Target = Annotated[str, StringConstraints(pattern=SIP_TARGET, max_length=80), AfterValidator(sip_target)]
+
+
+class Listener(SpecModel):
+    """One socket address that the cluster is reached at."""
+
+    name: Label
+    transport: Literal["UDP"] = "UDP"
+    """The SIP transport."""
+    port: Port = 5060
+
+
+class Route(SpecModel):
+    """Where requests for a domain and a prefix of the user part go."""
+
+    name: Label
+    domain: Domain | None = None
+    """A domain of `spec.domains`; without it the route is for all of them."""
+    prefix: Annotated[str, StringConstraints(pattern=PREFIX, max_length=32)] = ""
+    """The user part begins with this; the longest prefix that fits wins."""
+    targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=16)]
+    """SIP URIs such as `sip:192.0.2.7:5060`, tried in this order."""
+
+
+class Routing(SpecModel):
+    """Where calls go. A change is loaded in place; no pod restarts."""
+
+    routes: Annotated[tuple[Route, ...], Field(max_length=256)] = ()
+    """Static routes. What no route fits is refused; nothing is relayed for domains that are not the cluster's own."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "routes",
+            "routes with different names",
+            "self.routes.all(a, self.routes.exists_one(b, b.name == a.name))",
+            lambda m: unique(route.name for route in m.routes),
+        ),
+        Rule(
+            "routes",
+            "at most one route per domain and prefix",
+            "self.routes.all(a, self.routes.exists_one(b, b.prefix == a.prefix && "
+            "(has(a.domain) ? has(b.domain) && b.domain == a.domain : !has(b.domain))))",
+            lambda m: unique((route.domain, route.prefix) for route in m.routes),
+        ),
+    )
+
+
+class Dns(SpecModel):
+    """The published SRV records (RFC 3263)."""
+
+    ttl: Annotated[int, whole(1, 3600)] = 30
+    """Time to live of the records in seconds."""
+
+
+class SipClusterSpec(SetSpec):
+    """What a SipCluster is wanted to be."""
+
+    domains: Annotated[tuple[Domain, ...], Field(min_length=1, max_length=64)]
+    """SIP domains that the cluster serves; requests for other domains are refused (403)."""
+    listeners: Annotated[tuple[Listener, ...], Field(min_length=1, max_length=8)] = (Listener(name="udp"),)
+    routing: Routing = Routing()
+    dns: Dns = Dns()
+    media_pools: Annotated[tuple[Label, ...], Field(max_length=16)] = ()
+    """MediaPools of the same namespace that carry the media, the first with room is taken. Without one, media goes
+    directly between the callers."""
+    capacity: Annotated[int, whole(1, 100000)] = 2000
+    """Dialogs per pod."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "domains",
+            "each domain once",
+            "self.domains.all(a, self.domains.exists_one(b, b == a))",
+            lambda m: unique(m.domains),
+        ),
+        Rule(
+            "mediaPools",
+            "each MediaPool once",
+            "self.mediaPools.all(a, self.mediaPools.exists_one(b, b == a))",
+            lambda m: unique(m.media_pools),
+        ),
+        Rule(
+            "listeners",
+            "listeners with different names",
+            "self.listeners.all(a, self.listeners.exists_one(b, b.name == a.name))",
+            lambda m: unique(listener.name for listener in m.listeners),
+        ),
+        Rule(
+            "listeners",
+            "one listener per transport and port",
+            "self.listeners.all(a, self.listeners.exists_one(b, b.transport == a.transport && b.port == a.port))",
+            lambda m: unique((listener.transport, listener.port) for listener in m.listeners),
+        ),
+        Rule(
+            "routing.routes",
+            "routes for domains of spec.domains only (the cluster is no open relay)",
+            "self.routing.routes.all(r, !has(r.domain) || r.domain in self.domains)",
+            lambda m: all(route.domain is None or route.domain in m.domains for route in m.routing.routes),
+        ),
+    )
+
+
+class SipCluster(Resource):
+    """A cluster of SIP proxies."""
+
+    kind: Literal["SipCluster"] = "SipCluster"
+    spec: SipClusterSpec
+    status: SipClusterStatus = SipClusterStatus()
