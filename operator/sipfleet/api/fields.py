@@ -73,7 +73,8 @@ def ip_address(value: str) -> str:
 
 
 def sip_target(value: str) -> str:
-    """Refuse a SIP URI whose host is no address (nothing is looked up in DNS on the way of a call) or whose port is none."""
+    """Refuse a SIP URI whose host is no address (nothing is looked up in DNS on the way of a call) or whose port is
+    none."""
     parts = re.match(SIP_TARGET, value)
     if parts is not None:  # the pattern has been checked before, with an error of its own
         ip_address(parts[1].strip("[]"))
