@@ -27,6 +27,11 @@ class LeaseView:
         """Goes up when a lease appears, ends or changes."""
         self._known: dict[str, tuple[bytes, Lease]] = {}
 
+    @property
+    def leases(self) -> dict[str, Lease]:
+        """Live leases by id (`pod/uid`), also those that have no index yet."""
+        return {name: lease for name, (_, lease) in self._known.items()}
+
     def read(self) -> Command:
         return LEASES.call((self.keys.leases, self.keys.beats))
 

@@ -1,0 +1,140 @@
+"""From manifests to the configuration files of `sipproxy` and `rtprelay`: pure, and the same for both runtimes.
+
+A pod runs what its revision says (capacity, ports, listeners, interfaces) with what changes in place taken from the
+manifest of today (domains, routes, pools). Where a pod stands comes from the runtime, as a `Place`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from sipcore.config import Listener, Media, Pod, ProxyConfig, RelayConfig, RelayTimeouts, Route
+from sipfleet.api import MediaPool, SipCluster
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and who a pod is."""
+
+    pod: str
+    uid: str
+    ordinal: int
+    revision: str
+    address: str
+    """The pod's own address."""
+    shared: str | None = None
+    """The address that all pods of the set receive on and send from, where there is one."""
+    advertised: str = ""
+    """What the world calls the pod or the cluster, when that is neither address."""
+    admin_port: int = 9090
+    hop_port: int = 5070
+    ng_port: int = 2223
+    store: str = "none"
+    key_file: str = ""
+
+
+def _pod(resource: SipCluster | MediaPool, place: Place) -> Pod:
+    return Pod(
+        namespace=resource.namespace,
+        set=resource.name,
+        name=place.pod,
+        uid=place.uid,
+        ordinal=place.ordinal,
+        revision=place.revision,
+    )
+
+
+def proxy_config(
+    revision: SipCluster, today: SipCluster, place: Place, hosts: Mapping[str, str] | None = None
+) -> ProxyConfig:
+    """Configuration of one proxy.
+
+    `revision` is the manifest that the pod's revision was made of, `today` the newest one. `hosts` gives the addresses
+    of the host names in route targets; a name without one stays, and the proxy refuses it.
+
+    With a shared address each listener is there twice: first on the shared address, which the world uses, then on the
+    pod's own, where a probe reaches this pod and no other.
+    """
+    listeners = revision.spec.listeners
+    shared = [
+        Listener(name=one.name, address=place.shared, port=one.port, advertised=place.advertised)
+        for one in listeners
+        if place.shared
+    ]
+    advertised = place.advertised or place.shared or ""
+    own = [
+        Listener(name=f"{one.name}-pod" if shared else one.name, address=place.address, port=one.port)
+        for one in listeners
+    ]
+    if not shared:
+        for one in own:
+            one.advertised = advertised
+    return ProxyConfig(
+        pod=_pod(revision, place),
+        key_file=place.key_file,
+        listeners=shared + own,
+        internal=f"{place.address}:{place.hop_port}",
+        admin=f"{place.address}:{place.admin_port}",
+        store=place.store,
+        domains=list(today.spec.domains),
+        routes=[
+            Route(
+                name=route.name,
+                domain=route.domain or "",
+                prefix=route.prefix,
+                targets=[target_with_address(target, hosts or {}) for target in route.targets],
+            )
+            for route in today.spec.routing.routes
+        ],
+        media=Media(pools=list(today.spec.media_pools)),
+        capacity=revision.spec.capacity,
+    )
+
+
+def relay_config(revision: MediaPool, place: Place) -> RelayConfig:
+    """Configuration of one relay."""
+    spec = revision.spec
+    media = f"{place.address}!{place.advertised}" if place.advertised else place.address
+    ports = spec.ports
+    return RelayConfig(
+        pod=_pod(revision, place),
+        ng=f"{place.address}:{place.ng_port}",
+        interfaces=[f"{interface.name}/{media}" for interface in spec.interfaces],
+        ports=f"shared:{ports.count}@{ports.base}" if ports.mode == "shared" else f"{ports.min}-{ports.max}",
+        admin=f"{place.address}:{place.admin_port}",
+        store=place.store,
+        capacity=spec.capacity,
+        timeouts=RelayTimeouts(
+            rtp=float(spec.timeouts.rtp), silent=float(spec.timeouts.silent), final=float(spec.timeouts.final)
+        ),
+    )
+
+
+def config_text(config: ProxyConfig | RelayConfig) -> str:
+    """The content of the configuration file (JSON)."""
+    return msgspec.json.format(msgspec.json.encode(config), indent=1).decode() + "\n"
+
+
+def target_host(target: str) -> str:
+    """The host of a route target `sip:host[:port][;transport=udp]`, without brackets."""
+    host = target.removeprefix("sip:").partition(";")[0]
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def target_with_address(target: str, hosts: Mapping[str, str]) -> str:
+    """The target with its host name replaced by an address, where one is known."""
+    host = target_host(target)
+    address = hosts.get(host)
+    if address is None:
+        return target
+    return target.replace(host, f"[{address}]" if ":" in address else address, 1)
+
+
+def hosts_of(clusters: Sequence[SipCluster]) -> set[str]:
+    """All hosts that the routes of these clusters name."""
+    return {target_host(target) for one in clusters for route in one.spec.routing.routes for target in route.targets}
