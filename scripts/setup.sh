@@ -106,6 +106,7 @@ fingerprint() { { cat pyproject.toml scripts/setup.sh && "$VENV/bin/python" -VV;
 
 stamp_is_good() { [ -f "$1" ] && [ "$(cat "$1")" = "$(fingerprint)" ]; }
 
+began=$(date +%s)
 packages=$(missing_packages)
 # shellcheck disable=SC2086  # a list of words
 [ -z "$packages" ] || install_packages $packages
@@ -122,3 +123,4 @@ say "installing sipfleet[$extras] into .venv"
 # shellcheck disable=SC2086  # one word or none
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" ${build:+"$build"}
 fingerprint >"$VENV/.ready-$goal"
+say "set-up took $(($(date +%s) - began)) s, downloads included"
