@@ -12,9 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 BROKEN_RULE = "broken_rule"
 """Type of the pydantic error that carries the rules a model breaks, in `ctx["rules"]`."""
@@ -28,8 +37,14 @@ class Rule:
     """The field to blame, by its wire name, relative to the model; empty for the model itself."""
     allowed: str
     """What is allowed, as the user reads it."""
-    cel: str
+    cel: str | None
+    """None where the schema says it by other means (`list_of`)."""
     holds: Callable[[Any], bool]
+
+    def validation(self) -> dict[str, str]:
+        """An entry of x-kubernetes-validations."""
+        entry = {"rule": self.cel or "true", "message": f"allowed: {self.allowed}"}
+        return entry | {"fieldPath": f".{self.path}"} if self.path else entry
 
 
 class WireModel(BaseModel):
@@ -52,15 +67,26 @@ class SpecModel(WireModel):
 
     rules: ClassVar[tuple[Rule, ...]] = ()
 
+    @classmethod
+    def all_rules(cls) -> tuple[Rule, ...]:
+        """Its own rules and those of the models that it extends."""
+        return tuple(rule for model in cls.__mro__ for rule in model.__dict__.get("rules", ()))
+
     @model_validator(mode="after")
     def _keep_the_rules(self) -> SpecModel:
-        broken = tuple(
-            rule for cls in type(self).__mro__ for rule in cls.__dict__.get("rules", ()) if not rule.holds(self)
-        )
+        broken = tuple(rule for rule in self.all_rules() if not rule.holds(self))
         if broken:
             text = "; ".join(rule.allowed for rule in broken)
             raise PydanticCustomError(BROKEN_RULE, "{text}", {"text": text, "rules": broken})
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core))
+        validations = [rule.validation() for rule in cls.all_rules() if rule.cel is not None]
+        if validations:
+            schema["x-kubernetes-validations"] = validations
+        return schema
 
 
 def ip_address(value: str) -> str:
@@ -87,6 +113,13 @@ def unique(values: Any) -> bool:
     """True when no value occurs twice."""
     values = list(values)
     return len(values) == len(set(values))
+
+
+def list_of(*, key: str | None = None) -> dict[str, Any]:
+    """Schema extras of a list whose entries differ: by the field `key`, or as a whole (SSA merges by the same)."""
+    if key is None:
+        return {"x-kubernetes-list-type": "set"}
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
 def whole(ge: int, le: int) -> Any:

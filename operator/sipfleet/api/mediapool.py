@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from .common import Resource, SetSpec
-from .fields import Label, Port, Rule, Seconds, SpecModel, unique, whole
+from .fields import Label, Port, Rule, Seconds, SpecModel, list_of, unique, whole
 from .status import MediaPoolStatus
 
 PORTS_PER_SESSION = 4
@@ -76,14 +76,16 @@ class Interface(SpecModel):
 
     name: Label
     """What the ng protocol calls it in `direction`."""
-    ip_families: Annotated[tuple[Literal["IPv4", "IPv6"], ...], Field(min_length=1, max_length=2)] = ("IPv4",)
+    ip_families: Annotated[
+        tuple[Literal["IPv4", "IPv6"], ...], Field(min_length=1, max_length=2, json_schema_extra=list_of())
+    ] = ("IPv4",)
     """Address families, the preferred one first. IPv6 is used only where it is listed."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "ipFamilies",
             "each of IPv4 and IPv6 at most once",
-            "self.ipFamilies.all(a, self.ipFamilies.exists_one(b, b == a))",
+            None,
             lambda m: unique(m.ip_families),
         ),
     )
@@ -109,7 +111,9 @@ class MediaPoolSpec(SetSpec):
     """What a MediaPool is wanted to be."""
 
     ports: Ports = Ports(mode="range", min=20000, max=29999)
-    interfaces: Annotated[tuple[Interface, ...], Field(min_length=1, max_length=8)] = (Interface(name="default"),)
+    interfaces: Annotated[
+        tuple[Interface, ...], Field(min_length=1, max_length=8, json_schema_extra=list_of(key="name"))
+    ] = (Interface(name="default"),)
     timeouts: Timeouts = Timeouts()
     capacity: Annotated[int, whole(1, 100000)] = 500
     """Sessions per pod."""
@@ -118,7 +122,7 @@ class MediaPoolSpec(SetSpec):
         Rule(
             "interfaces",
             "interfaces with different names",
-            "self.interfaces.all(a, self.interfaces.exists_one(b, b.name == a.name))",
+            None,
             lambda m: unique(interface.name for interface in m.interfaces),
         ),
         Rule(

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from .common import Resource, SetSpec
-from .fields import PREFIX, SIP_TARGET, Domain, Label, Port, Rule, SpecModel, sip_target, unique, whole
+from .fields import PREFIX, SIP_TARGET, Domain, Label, Port, Rule, SpecModel, list_of, sip_target, unique, whole
 from .status import SipClusterStatus
 
 Target = Annotated[str, StringConstraints(pattern=SIP_TARGET, max_length=80), AfterValidator(sip_target)]
@@ -37,14 +37,14 @@ class Route(SpecModel):
 class Routing(SpecModel):
     """Where calls go. A change is loaded in place; no pod restarts."""
 
-    routes: Annotated[tuple[Route, ...], Field(max_length=256)] = ()
+    routes: Annotated[tuple[Route, ...], Field(max_length=128, json_schema_extra=list_of(key="name"))] = ()
     """Static routes. What no route fits is refused; nothing is relayed for domains that are not the cluster's own."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "routes",
             "routes with different names",
-            "self.routes.all(a, self.routes.exists_one(b, b.name == a.name))",
+            None,
             lambda m: unique(route.name for route in m.routes),
         ),
         Rule(
@@ -67,12 +67,14 @@ class Dns(SpecModel):
 class SipClusterSpec(SetSpec):
     """What a SipCluster is wanted to be."""
 
-    domains: Annotated[tuple[Domain, ...], Field(min_length=1, max_length=64)]
+    domains: Annotated[tuple[Domain, ...], Field(min_length=1, max_length=64, json_schema_extra=list_of())]
     """SIP domains that the cluster serves; requests for other domains are refused (403)."""
-    listeners: Annotated[tuple[Listener, ...], Field(min_length=1, max_length=8)] = (Listener(name="udp"),)
+    listeners: Annotated[
+        tuple[Listener, ...], Field(min_length=1, max_length=8, json_schema_extra=list_of(key="name"))
+    ] = (Listener(name="udp"),)
     routing: Routing = Routing()
     dns: Dns = Dns()
-    media_pools: Annotated[tuple[Label, ...], Field(max_length=16)] = ()
+    media_pools: Annotated[tuple[Label, ...], Field(max_length=16, json_schema_extra=list_of())] = ()
     """MediaPools of the same namespace that carry the media, the first with room is taken. Without one, media goes
     directly between the callers."""
     capacity: Annotated[int, whole(1, 100000)] = 2000
@@ -82,19 +84,19 @@ class SipClusterSpec(SetSpec):
         Rule(
             "domains",
             "each domain once",
-            "self.domains.all(a, self.domains.exists_one(b, b == a))",
+            None,
             lambda m: unique(m.domains),
         ),
         Rule(
             "mediaPools",
             "each MediaPool once",
-            "self.mediaPools.all(a, self.mediaPools.exists_one(b, b == a))",
+            None,
             lambda m: unique(m.media_pools),
         ),
         Rule(
             "listeners",
             "listeners with different names",
-            "self.listeners.all(a, self.listeners.exists_one(b, b.name == a.name))",
+            None,
             lambda m: unique(listener.name for listener in m.listeners),
         ),
         Rule(

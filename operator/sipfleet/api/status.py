@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from .fields import WireModel
+from .fields import WireModel, list_of
 
 
 class ConditionStatus(WireModel):
@@ -91,7 +91,7 @@ class SetStatusModel(WireModel):
 
     observed_generation: int = 0
     """The generation of `spec` that this status is about."""
-    conditions: list[ConditionStatus] = Field(default_factory=list)
+    conditions: list[ConditionStatus] = Field(default_factory=list, json_schema_extra=list_of(key="type"))
     replicas: int = 0
     """Pods that are there, the surge of a roll and draining ones included."""
     desired_replicas: int | None = None
