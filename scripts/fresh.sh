@@ -72,12 +72,23 @@ passed_variables() {
     env | grep -E '^(PIP_[A-Z_]+|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|GIT_SSL_CAINFO|(https?|no|all)_proxy|(HTTPS?|NO|ALL)_PROXY)=' || true
 }
 
+# One file a certificate where Debian's ca-certificates looks for a machine's own, so that its installation (git brings
+# it) keeps them; and the bundle itself for what runs before.
+trust_what_the_host_trusts() {
+    local bundle=/etc/ssl/certs/ca-certificates.crt own=$root/usr/local/share/ca-certificates
+    [ -e "$bundle" ] || return 0
+    copy_in "$bundle"
+    mkdir -p "$own"
+    awk -v own="$own" '/BEGIN CERTIFICATE/ { file = sprintf("%s/host-%03d.crt", own, ++n) }
+        file { print > file } /END CERTIFICATE/ { close(file); file = "" }' "$bundle"
+}
+
 copy_access() {
     local file line
     copy_in /etc/resolv.conf
     copy_in /etc/hosts
     copy_in /etc/pip.conf
-    copy_in /etc/ssl/certs/ca-certificates.crt
+    trust_what_the_host_trusts
     if host_is_debian_12; then
         rm -f "$root/etc/apt/sources.list"
         for file in /etc/apt/sources.list /etc/apt/sources.list.d/debian*.sources /etc/apt/sources.list.d/debian*.list; do
