@@ -72,15 +72,25 @@ passed_variables() {
     env | grep -E '^(PIP_[A-Z_]+|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|GIT_SSL_CAINFO|(https?|no|all)_proxy|(HTTPS?|NO|ALL)_PROXY)=' || true
 }
 
-# One file a certificate where Debian's ca-certificates looks for a machine's own, so that its installation (git brings
-# it) keeps them; and the bundle itself for what runs before.
+# The bundle for what runs before ca-certificates is installed (git brings it), and what the host has in it beyond
+# Debian's own where that installation looks for a machine's own certificates.
 trust_what_the_host_trusts() {
     local bundle=/etc/ssl/certs/ca-certificates.crt own=$root/usr/local/share/ca-certificates
     [ -e "$bundle" ] || return 0
     copy_in "$bundle"
     mkdir -p "$own"
-    awk -v own="$own" '/BEGIN CERTIFICATE/ { file = sprintf("%s/host-%03d.crt", own, ++n) }
-        file { print > file } /END CERTIFICATE/ { close(file); file = "" }' "$bundle"
+    cat /usr/share/ca-certificates/*/*.crt 2>/dev/null | awk -v own="$own" '
+        /BEGIN CERTIFICATE/ { body = ""; inside = 1; next }
+        /END CERTIFICATE/ {
+            if (FILENAME == "-") debian[body] = 1
+            else if (!(body in debian)) {
+                file = sprintf("%s/host-%03d.crt", own, ++n)
+                printf "-----BEGIN CERTIFICATE-----\n%s-----END CERTIFICATE-----\n", body >file
+                close(file)
+            }
+            inside = 0
+        }
+        inside { body = body $0 "\n" }' - "$bundle"
 }
 
 copy_access() {
