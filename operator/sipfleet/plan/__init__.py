@@ -1,0 +1,67 @@
+"""What to do, decided in pure functions: plan(desired, observed, now) -> actions and a status.
+
+What belongs here: every decision about pods (how many, which leave, which revision, what DNS says), without I/O,
+clock or runtime. What does not: how a decision is carried out (`sipfleet.local`, `sipfleet.kubernetes`).
+"""
+
+from .planner import plan
+from .slots import pod_phase
+from .types import (
+    Action,
+    Autoscale,
+    Condition,
+    Cordon,
+    CreateSlot,
+    Cut,
+    Desired,
+    Drain,
+    DrainStart,
+    FreeCapacity,
+    Kind,
+    LeaseState,
+    Observed,
+    Phase,
+    Plan,
+    Probe,
+    PublishSrv,
+    Recommendation,
+    RemoveSlot,
+    Replace,
+    Rollout,
+    SetStatus,
+    SlotObservation,
+    SrvPolicy,
+    SrvRecord,
+    Uncordon,
+)
+
+__all__ = [
+    "Action",
+    "Autoscale",
+    "Condition",
+    "Cordon",
+    "CreateSlot",
+    "Cut",
+    "Desired",
+    "Drain",
+    "DrainStart",
+    "FreeCapacity",
+    "Kind",
+    "LeaseState",
+    "Observed",
+    "Phase",
+    "Plan",
+    "Probe",
+    "PublishSrv",
+    "Recommendation",
+    "RemoveSlot",
+    "Replace",
+    "Rollout",
+    "SetStatus",
+    "SlotObservation",
+    "SrvPolicy",
+    "SrvRecord",
+    "Uncordon",
+    "plan",
+    "pod_phase",
+]

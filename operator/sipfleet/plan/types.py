@@ -219,7 +219,12 @@ class SetStatus:
     revision: str = ""
     """The stable revision: what a pod is made of unless a roll says otherwise."""
     rolling: str | None = None
-    """The revision being rolled out. The template of a StatefulSet is `rolling or revision`."""
+    """The revision being rolled out. The template of a set is `rolling or revision`."""
+    partition: int | None = None
+    """Slots from this ordinal on are made of `rolling`, those below of `revision`. None: no slot has been ordered
+    yet."""
+    surge: int = 0
+    """Slots granted beyond `replicas`."""
     roll_start: float | None = None
     failed: str | None = None
     """A revision that did not serve; it is not tried again until the user asks for another one."""

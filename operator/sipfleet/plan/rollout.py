@@ -1,0 +1,202 @@
+"""Which revision the pods should have, when a new one counts as bad, and how far a roll may go on (DESIGN 4.3).
+
+A surge pod alone gets the new revision. When it serves, the slots follow from the top down, each drained first. A bad
+revision stops the roll: the template goes back first, then the pods that have it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .slots import available, dead, serves
+from .types import Desired, Phase, SetStatus, SlotObservation
+
+Slots = Mapping[int, SlotObservation]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """The revision that every pod should have, and what is remembered of others."""
+
+    revision: str
+    stable: str
+    """What worked before; the same as `revision` when nothing is rolled."""
+    failed: str | None = None
+    failed_message: str = ""
+
+    @property
+    def rolling(self) -> bool:
+        """True while a revision is being rolled out that is not yet the stable one."""
+        return self.revision != self.stable
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The slots that there should be: `replicas`, and `surge` above them, of which revision."""
+
+    replicas: int
+    surge: int
+    proven: bool
+    """A pod of the goal's revision serves."""
+    partition: int | None
+
+    @property
+    def total(self) -> int:
+        """Slots from this ordinal on have to go."""
+        return self.replicas + self.surge
+
+
+def decide_goal(desired: Desired, slots: Sequence[SlotObservation], before: SetStatus, now: float) -> Goal:
+    """The goal, after looking whether a pod of the revision being rolled shows that it is bad."""
+    stable = before.revision or _most_common(slots) or desired.revision
+    if desired.revision == stable:
+        return Goal(stable, stable)
+    if before.failed == desired.revision:
+        return Goal(stable, stable, before.failed, before.failed_message)
+    for slot in slots:
+        reason = bad_sign(slot, desired, now) if slot.revision == desired.revision else None
+        if reason is not None:
+            return Goal(stable, stable, desired.revision, f"{desired.name}-{slot.ordinal}: {reason}")
+    return Goal(desired.revision, stable)
+
+
+def _most_common(slots: Sequence[SlotObservation]) -> str | None:
+    """Where no status is left: what most pods are made of, is what worked."""
+    return Counter(slot.revision for slot in slots).most_common(1)[0][0] if slots else None
+
+
+def bad_sign(slot: SlotObservation, desired: Desired, now: float) -> str | None:
+    """Why a pod of a new revision shows that the revision is bad; None when it does not.
+
+    A pod without a place and one whose node died say nothing about the revision.
+    """
+    if slot.phase is Phase.FAILED:
+        return slot.message or "does not come up"
+    if slot.phase in (Phase.UNSCHEDULABLE, Phase.TERMINATING, Phase.DEAD) or dead(slot):
+        return None
+    deadline = desired.rollout.progress_deadline
+    if now - slot.since < deadline:
+        return None
+    if not serves(slot):
+        return f"does not serve after {deadline:.0f} s" + (f" ({slot.message})" if slot.message else "")
+    if not _right_version(slot, desired) and slot.version is not None:
+        return f"runs version {slot.version} instead of {desired.version}"
+    return None
+
+
+def _right_version(slot: SlotObservation, desired: Desired) -> bool:
+    return desired.version is None or slot.revision != desired.revision or slot.version == desired.version
+
+
+def settled(slot: SlotObservation | None, goal: Goal, desired: Desired) -> bool:
+    """The slot has a pod of the goal's revision that serves, by its lease with the version that was asked for."""
+    return (
+        slot is not None
+        and slot.revision == goal.revision
+        and not slot.evict
+        and serves(slot)
+        and _right_version(slot, desired)
+    )
+
+
+def must_go(slot: SlotObservation, goal: Goal) -> bool:
+    """Another pod has to take its place."""
+    return slot.revision != goal.revision or slot.evict
+
+
+def finish(goal: Goal, desired: Desired, slots: Slots, replicas: int) -> Goal:
+    """The goal is the stable revision from when every slot has it."""
+    if goal.rolling and all(settled(slots.get(ordinal), goal, desired) for ordinal in range(replicas)):
+        return Goal(goal.revision, goal.revision, goal.failed, goal.failed_message)
+    return goal
+
+
+def decide_layout(goal: Goal, desired: Desired, slots: Slots, replicas: int, before: SetStatus) -> Layout:
+    """How many surge slots there are, and from which ordinal on pods are made of the new revision."""
+    places = [slots.get(ordinal) for ordinal in range(replicas)]
+    leaving = sum(1 for slot in places if slot is not None and must_go(slot, goal))
+    proven = not goal.rolling or any(settled(slot, goal, desired) for slot in slots.values())
+    allowed = 0 if desired.deleting else desired.rollout.surge
+    if replicas and (leaving or goal.rolling):
+        surge = min(allowed, max(1, before.surge, leaving if proven else 0))
+    elif before.surge and not all(slot is not None and serves(slot) for slot in places):
+        surge = min(before.surge, allowed)
+    else:
+        surge = 0
+    return Layout(replicas, surge, proven, _partition(goal, replicas, surge, proven, before))
+
+
+def _partition(goal: Goal, replicas: int, surge: int, proven: bool, before: SetStatus) -> int | None:
+    """Before the revision is proven only the surge slots are of it, wherever growth moves them; a slot that was ordered
+    to the new revision (a roll without surge) stays so."""
+    if not goal.rolling:
+        return None
+    ordered = before.partition if before.rolling == goal.revision else None
+    if ordered is not None and (proven or ordered < (before.replicas or 0)):
+        return min(ordered, replicas)
+    return replicas if surge else None
+
+
+def revision_of_new(ordinal: int, goal: Goal, layout: Layout) -> str:
+    """What a pod is made of when its slot has none."""
+    return goal.revision if layout.partition is not None and ordinal >= layout.partition else goal.stable
+
+
+def broken(slot: SlotObservation, desired: Desired, now: float) -> bool:
+    """It does not serve, and not just for the moment: to replace it costs nothing, to wait for it gains nothing."""
+    if slot.phase in (Phase.FAILED, Phase.UNSCHEDULABLE):
+        return True
+    return not serves(slot) and now - slot.since >= desired.rollout.progress_deadline
+
+
+def leavers(
+    goal: Goal, desired: Desired, slots: Slots, layout: Layout, before: SetStatus, now: float
+) -> list[SlotObservation]:
+    """The pods below `layout.total` that must leave their slots now, from the top down.
+
+    Those that were leaving before go on. Others follow while fewer slots are out than there is surge; for a new
+    revision strictly from the top, so that a partition can express it, while an evicted pod is taken where it is.
+    """
+    begun = {drain.ordinal for drain in before.drains}
+    candidates = [slot for slot in slots.values() if slot.ordinal < layout.total and must_go(slot, goal)]
+    leaving = [slot for slot in candidates if slot.ordinal in begun or slot.phase is Phase.TERMINATING]
+    room = max(1, layout.surge) if layout.proven else 1
+    room -= sum(
+        _is_out(ordinal, goal, desired, slots, layout, now)
+        for ordinal in range(layout.total)
+        if slots.get(ordinal) not in leaving
+    ) + len(leaving)
+    in_order = True
+    for slot in sorted(candidates, key=lambda slot: -slot.ordinal):
+        if slot in leaving:
+            continue
+        evicted = slot.revision == goal.revision
+        if (in_order or evicted) and (room > 0 or (layout.proven and broken(slot, desired, now))):
+            leaving.append(slot)
+            room -= 1
+        elif not evicted:
+            in_order = False
+    return sorted(leaving, key=lambda slot: -slot.ordinal)
+
+
+def _is_out(ordinal: int, goal: Goal, desired: Desired, slots: Slots, layout: Layout, now: float) -> bool:
+    """The slot takes no calls at the moment and is expected to do so soon; the next one has to wait for it.
+
+    A surge pod without a place does not count: the roll goes on without it. Nor does an old pod that is broken: else a
+    roll that would repair it never began.
+    """
+    slot = slots.get(ordinal)
+    if slot is None:
+        return True
+    if slot.phase is Phase.UNSCHEDULABLE and ordinal >= layout.replicas:
+        return False
+    if must_go(slot, goal):
+        return not available(slot) and not broken(slot, desired, now)
+    return not (available(slot) and settled(slot, goal, desired))
+
+
+def above_are_new(ordinal: int, goal: Goal, slots: Slots) -> bool:
+    """Every pod above has the goal's revision, so the slot may follow."""
+    return all(slot.revision == goal.revision for other, slot in slots.items() if other > ordinal)

@@ -1,0 +1,90 @@
+"""What can be said of one pod by itself: does it take calls, is it dead, may it be ended without harm.
+
+A pod whose lease is unknown (the store is away) is never judged: it may be ended by nothing here.
+"""
+
+from __future__ import annotations
+
+from .types import Kind, LeaseState, Phase, SlotObservation
+
+NO_PROCESS = frozenset({Phase.PENDING, Phase.UNSCHEDULABLE, Phase.FAILED, Phase.DEAD})
+
+
+def serves(slot: SlotObservation) -> bool:
+    """It is up and calls go through it, whether it takes new ones or not."""
+    return (
+        slot.phase is Phase.RUNNING
+        and slot.ready
+        and slot.serving
+        and slot.lease in (LeaseState.ALIVE, LeaseState.UNKNOWN)
+    )
+
+
+def available(slot: SlotObservation) -> bool:
+    """It serves and takes new calls."""
+    return serves(slot) and not slot.cordoned and not slot.draining
+
+
+def dead(slot: SlotObservation) -> bool:
+    """It will not come back by itself. A lost lease alone does not prove it (DESIGN 3.5): the probe must find nothing
+    too."""
+    if slot.phase is Phase.TERMINATING:
+        return False
+    return slot.phase is Phase.DEAD or (
+        slot.lease is LeaseState.LOST and not slot.serving and slot.phase is Phase.RUNNING
+    )
+
+
+def never_used(slot: SlotObservation) -> bool:
+    """It has not come up, so nobody can have given it a call; what the slot had before is said by `empty`."""
+    return slot.lease is LeaseState.NONE and not slot.serving
+
+
+def drained(slot: SlotObservation) -> bool:
+    """It takes no new calls and has none left, by its own word and a living lease."""
+    return slot.empty and slot.cordoned and slot.lease is LeaseState.ALIVE
+
+
+def replaceable(slot: SlotObservation) -> bool:
+    """Ending it and starting another in its slot cuts no call: no process is there to cut, or none of its calls is
+    left.
+
+    A dead relay's sessions stand in the store; the next incarnation of the slot restores them.
+    """
+    if slot.phase is Phase.TERMINATING:
+        return False
+    if slot.phase is Phase.PENDING:  # it may be restoring a slot's sessions this very moment
+        return slot.empty or never_used(slot)
+    return slot.phase in NO_PROCESS or dead(slot) or drained(slot) or never_used(slot)
+
+
+def removable(slot: SlotObservation, kind: Kind) -> bool:
+    """Ending it with its slot cuts no call. A dead proxy's dialogs are adopted by its peers; a dead relay's sessions
+    need the slot until none is left."""
+    if not replaceable(slot):
+        return False
+    return kind is Kind.PROXY or slot.empty or (never_used(slot) and slot.active in (None, 0))
+
+
+def load(slot: SlotObservation, kind: Kind) -> int | None:
+    """Its dialogs or sessions; None when that is not known now."""
+    if slot.lease is LeaseState.ALIVE:
+        return slot.active
+    if kind is Kind.PROXY and (dead(slot) or slot.phase is Phase.FAILED):
+        return 0
+    if slot.lease is LeaseState.NONE:
+        return slot.active or 0
+    return slot.active if slot.lease is LeaseState.LOST and slot.phase in NO_PROCESS else None
+
+
+def pod_phase(slot: SlotObservation) -> str:
+    """The one word for people (`status.pods[].phase`)."""
+    if slot.phase is not Phase.RUNNING:
+        return slot.phase.value
+    if slot.lease is LeaseState.LOST:
+        return "Lost"
+    if not serves(slot):
+        return "Starting"
+    if slot.draining:
+        return "Empty" if slot.empty else "Draining"
+    return "Cordoned" if slot.cordoned else "Serving"
