@@ -7,10 +7,12 @@ import socket
 from collections.abc import Iterator
 
 from .audio import PERIOD, TO_CALLEE, TO_CALLER, tag
+from .callee import Callee
+from .caller import Caller
 from .media import MediaEnd
 from .message import Address, Message
 from .results import CallResult, Heard
-from .ua import Agent, Callee, Caller, State
+from .ua import Agent, Phone, State
 
 LINGER = 0.5
 """How long the sockets of an ended call stay open for what is still on its way, seconds."""
@@ -45,7 +47,7 @@ class Call:
         """The INVITE reached our callee."""
         media = callee_media(local[0], self.run, self.number, rng)
         self.callee_media = media
-        self.callee = Callee(local, media.address, rng, invite, source)
+        self.callee = Callee(Phone(local, media.address, rng, self.caller.timers), invite, source)
         self.callee.start(now, ring_time)
 
     def agents(self) -> Iterator[tuple[Agent, MediaEnd]]:

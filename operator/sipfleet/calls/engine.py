@@ -20,13 +20,14 @@ from functools import partial
 from . import wire
 from .audio import PERIOD, tag
 from .call import LINGER, Call, caller_media, heard
+from .caller import Caller
 from .errors import CallsError, MessageError
 from .media import MediaEnd, udp
 from .message import Address, Message, hostport, parameter, parse
 from .plan import CallPlan
 from .results import Status
 from .sdp import Remote
-from .ua import Caller, respond
+from .ua import Phone, Timers, respond
 
 SLOTS = 10
 SLOT = PERIOD / SLOTS
@@ -143,7 +144,8 @@ class Engine:
         sip.connect(self._plan.proxy)
         media = caller_media(self._local, self._run, number, rng)
         local: Address = sip.getsockname()[:2]
-        caller = Caller(call_id, local, media.address, rng, target=self._plan.target, user=f"caller{number}")
+        phone = Phone(local, media.address, rng, Timers(self._plan.t1))
+        caller = Caller(call_id, phone, self._plan.target, f"caller{number}")
         duration = rng.uniform(*self._plan.duration)
         call = Call(number, self._run, caller, sip, media, duration, "callee" if number % 2 else "caller")
         call.started_at = now

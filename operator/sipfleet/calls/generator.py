@@ -97,7 +97,7 @@ class CallGenerator:
         wanted = self.plan.calls if count is None else count
         return await self.until(lambda status: status.established >= wanted, timeout, f"{wanted} calls up at once")
 
-    async def until(self, test: Callable[[Status], bool], timeout: float, what: str) -> Status:
+    async def until(self, test: Callable[[Status], bool], timeout: float | None, what: str) -> Status:
         """Wait for a status that passes the test.
 
         Raises `EngineError` when none does within `timeout` seconds, or when the engine ended.

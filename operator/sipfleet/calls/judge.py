@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from .audio import PERIOD
 from .results import CallResult, Heard, Reason
 
 Finding = str | None
@@ -34,11 +35,16 @@ def judge(call: CallResult, limits: Limits) -> CallResult:
     return replace(call, reason=None, detail="")
 
 
+def silence_ms(silence: tuple[float, float]) -> float:
+    """The gap of a time between two arrivals: milliseconds beyond the 20 ms between two packets."""
+    return (silence[1] - silence[0] - PERIOD) * 1000
+
+
 def overlap_ms(silence: tuple[float, float], control: list[tuple[float, float]]) -> float:
     """How much of a silence the machine itself explains: milliseconds of it that the control stream was silent too,
     beyond the 20 ms between two of its packets."""
     low, high = silence
-    shared = (min(high, end) - max(low, start) - 0.02 for start, end in control)
+    shared = (min(high, end) - max(low, start) - PERIOD for start, end in control)
     return sum(max(part, 0.0) for part in shared) * 1000
 
 

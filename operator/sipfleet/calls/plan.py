@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .errors import PlanError
 from .message import Address, hop_of
@@ -36,7 +36,8 @@ class CallPlan:
     seed: int = 0
     local: str = ""
     """Address of the callers, by default a loopback address of the proxy's family or the one that routes to it."""
-    extra_headers: tuple[tuple[str, str], ...] = field(default=())
+    t1: float = 0.5
+    """RFC 3261 T1 of our user agents."""
 
     def __post_init__(self) -> None:
         problems = [*self._problems()]
@@ -50,6 +51,7 @@ class CallPlan:
             (0 < self.calls <= 10_000, f"calls: got {self.calls}, expected 1 to 10000"),
             (0 < self.rate <= 1000, f"rate: got {self.rate:g}, expected more than 0, at most 1000 calls a second"),
             (0 < low <= high <= 10_000, f"duration: got {low:g}-{high:g}, expected MIN-MAX seconds up to 10000"),
+            (0.01 <= self.t1 <= 4, f"t1: got {self.t1:g}, expected 0.01 to 4 s"),
             (0 <= self.ring[0] <= self.ring[1] <= 120, f"ring: got {self.ring}, expected two times up to 120 s"),
             (
                 _family(self.proxy[0]) == _family(self.listen[0]),

@@ -1,4 +1,4 @@
-"""The two user agents of one call, as state machines: RFC 3261 sections 8, 12, 13, 15 and 17 from a telephone's side.
+"""A user agent in one call, as a state machine: RFC 3261 sections 8, 12, 13, 15 and 17 from a telephone's side.
 
 No sockets and no clock: `receive(message, source, now)` and `tick(now)` put `(datagram, target)` into `outbox`; target
 None means the address that the connected socket of the caller belongs to. Times are seconds of one monotonic clock.
@@ -13,12 +13,6 @@ from enum import Enum
 from .message import Address, Message, hop_of, hostport, is_loose, parameter, uri_of, with_source
 from .sdp import Remote, describe, remote
 
-T1 = 0.5
-"""RFC 3261 17.1.1.1: estimate of the round trip, seconds."""
-T2 = 4.0
-"""RFC 3261 17.1.2.2: longest interval between retransmissions of a non-INVITE request and of a 2xx, seconds."""
-TRANSACTION = 64 * T1
-"""Timers B, F and H, seconds."""
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, NOTIFY"
 AGENT = "sipfleet-call"
 _REASONS = {
@@ -32,6 +26,21 @@ _REASONS = {
     501: "Not Implemented",
 }
 _REMEMBERED = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """RFC 3261 table 4, seconds."""
+
+    t1: float = 0.5
+    """Estimate of the round trip (17.1.1.1)."""
+    t2: float = 4.0
+    """Longest interval between retransmissions of a non-INVITE request and of a 2xx (17.1.2.2, 13.3.1.4)."""
+
+    @property
+    def life(self) -> float:
+        """Timers B, F and H: how long a transaction is tried."""
+        return 64 * self.t1
 
 
 class State(Enum):
@@ -73,14 +82,24 @@ def respond(
     return Message(f"SIP/2.0 {status} {_REASONS.get(status, 'Answer')}", headers)
 
 
+@dataclass(frozen=True, slots=True)
+class Phone:
+    """What a user agent is made of besides its call."""
+
+    local: Address
+    """Where it sends SIP from and hears it."""
+    media: Address
+    """Where it hears RTP."""
+    rng: random.Random
+    timers: Timers = Timers()
+
+
 class Agent:
     """One side of one call: what caller and callee have in common, which is everything inside the dialog."""
 
-    def __init__(self, call_id: str, local: Address, media: Address, rng: random.Random) -> None:
+    def __init__(self, call_id: str, phone: Phone) -> None:
         self.call_id = call_id
-        self.local = local
-        self.media = media
-        self.tag = f"{rng.getrandbits(48):012x}"
+        self.local, self.media, self.timers = phone.local, phone.media, phone.timers
         self.state = State.SETUP
         self.outbox: list[tuple[bytes, Address | None]] = []
         self.due = float("inf")
@@ -94,7 +113,8 @@ class Agent:
         """Final status of our BYE, 408 when there was none in time."""
         self.retransmissions = 0
         self.reinvites = 0
-        self._rng = rng
+        self._rng = rng = phone.rng
+        self.tag = f"{rng.getrandbits(48):012x}"
         self._user = ""
         self._cseq = rng.randrange(1, 1000)
         self._remote_cseq = -1
@@ -117,7 +137,7 @@ class Agent:
         self._bye_branch = parameter(bye.get("via"), "branch") or ""
         self.state = State.LEAVING
         self.bye_sent_at = now
-        self._repeat("bye", bytes(bye), self._next_hop(), now, T2, TRANSACTION)
+        self._repeat("bye", bytes(bye), self._next_hop(), now, self.timers.t2)
 
     def tick(self, now: float) -> None:
         """Send again what is due, give up what took too long."""
@@ -129,7 +149,7 @@ class Agent:
                 self.retransmissions += 1
                 self.outbox.append((retry.data, retry.target))
                 retry.interval = min(retry.interval * 2, retry.longest)
-                retry.at = now + retry.interval
+                retry.at += retry.interval
         self._reschedule()
 
     def receive(self, message: Message, source: Address, now: float) -> None:
@@ -180,8 +200,8 @@ class Agent:
         if retry is None:
             return
         if message.status < 200:
-            retry.interval = T2
-            retry.at = now + T2
+            retry.interval = self.timers.t2
+            retry.at = now + self.timers.t2
             return
         del self._retries["bye"]
         self._left(message.status, now)
@@ -208,7 +228,7 @@ class Agent:
         self._session_version += 1
         data = bytes(response)
         self._remember(message, data, source)
-        self._repeat("answer", data, source, now, T2, TRANSACTION)
+        self._repeat("answer", data, source, now, self.timers.t2)
 
     def _answer(self, message: Message, status: int, source: Address, body: bytes = b"") -> None:
         response = respond(message, status, source, self.tag, (("User-Agent", AGENT), ("Allow", ALLOW)))
@@ -247,9 +267,10 @@ class Agent:
     def _next_hop(self) -> Address | None:
         return hop_of(uri_of(self._routes[0]) if self._routes else self._remote_target) or self._fallback
 
-    def _repeat(self, name: str, data: bytes, target: Address | None, now: float, longest: float, life: float) -> None:
+    def _repeat(self, name: str, data: bytes, target: Address | None, now: float, longest: float) -> None:
+        t1 = self.timers.t1
         self.outbox.append((data, target))
-        self._retries[name] = Retry(data, target, now + T1, T1, longest, now + life)
+        self._retries[name] = Retry(data, target, now + t1, t1, longest, now + self.timers.life)
         self._reschedule()
 
     def _reschedule(self) -> None:
@@ -263,152 +284,3 @@ class Agent:
 
     def _identity(self) -> tuple[tuple[str, str], ...]:
         return (("Contact", self._contact()), ("Allow", ALLOW), ("Supported", "replaces"), ("User-Agent", AGENT))
-
-
-class Caller(Agent):
-    """The side that sends the INVITE."""
-
-    def __init__(
-        self, call_id: str, local: Address, media: Address, rng: random.Random, *, target: str, user: str
-    ) -> None:
-        super().__init__(call_id, local, media, rng)
-        self._user = user
-        self._remote_target = target
-        self._local_party = f'"Caller {user}" <sip:{user}@{hostport(local).rpartition(":")[0]}>;tag={self.tag}'
-        self._remote_party = f"<{target}>"
-        self._invite = Message("")
-        self._ack: tuple[bytes, Address | None] | None = None
-        self._setup_time = 0.0
-
-    def start(self, now: float, setup_time: float) -> None:
-        """Send the INVITE; without a final response for `setup_time` seconds after a provisional one it has failed."""
-        self._setup_time = setup_time
-        invite = self._new("INVITE", self._cseq, self._remote_target, self._remote_party, [])
-        invite.headers += [*self._identity(), ("Content-Type", "application/sdp")]
-        invite.body = self._description()
-        self._invite = invite
-        self._repeat("invite", bytes(invite), None, now, TRANSACTION, TRANSACTION)
-
-    def _response(self, message: Message, now: float) -> None:
-        number, method = message.cseq
-        if method != "INVITE":
-            return super()._response(message, now)
-        ours = parameter(message.all("via")[0], "branch") == parameter(self._invite.get("via"), "branch")
-        if number != self._invite.cseq[0] or not ours:
-            return
-        status = message.status
-        if status < 200:
-            retry = self._retries.get("invite")
-            if retry is not None and retry.at <= retry.until:
-                retry.until = now + self._setup_time
-                retry.at = float("inf")
-        elif status < 300:
-            self._accepted(message, now)
-        else:
-            self._acknowledge_failure(message)
-            if self._retries.pop("invite", None) is not None:
-                self._failed(status, now)
-
-    def _accepted(self, message: Message, now: float) -> None:
-        if self.state is State.SETUP:
-            self._retries.pop("invite", None)
-            self._remote_party = message.get("to")
-            self._remote_target = uri_of(message.get("contact")) or self._remote_target
-            self._routes = message.all("record-route")[::-1]
-            self.remote = remote(message.body)
-            self.state = State.UP
-            self.answered_at = now
-            ack = self._in_dialog("ACK", self._invite.cseq[0])
-            self._ack = bytes(ack), self._next_hop()
-        if self._ack is not None and message.get("to") == self._remote_party:
-            self.outbox.append(self._ack)
-
-    def _acknowledge_failure(self, message: Message) -> None:
-        """RFC 3261 17.1.1.3: the ACK to a final response of 300 and more belongs to the INVITE's transaction."""
-        invite = self._invite
-        headers = [("Via", invite.get("via")), ("Max-Forwards", "70"), ("From", invite.get("from"))]
-        headers += [("To", message.get("to")), ("Call-ID", self.call_id), ("CSeq", f"{invite.cseq[0]} ACK")]
-        self.outbox.append((bytes(Message(f"ACK {self._remote_target} SIP/2.0", headers)), None))
-
-    def _failed(self, status: int, now: float) -> None:
-        self.failure = status
-        self.state = State.OVER
-
-    def _gave_up(self, name: str, now: float) -> None:
-        if name == "invite":
-            self._failed(408, now)
-        super()._gave_up(name, now)
-
-
-class Callee(Agent):
-    """The side that is called: it rings, answers, and sends every response to the source of the request."""
-
-    def __init__(self, local: Address, media: Address, rng: random.Random, invite: Message, source: Address) -> None:
-        super().__init__(invite.get("call-id"), local, media, rng)
-        self.acked_at = 0.0
-        self.cancelled = False
-        self._user = "callee"
-        self._invite, self._source = invite, source
-        self._remote_party = invite.get("from")
-        self._local_party = f"{invite.get('to')};tag={self.tag}"
-        self._remote_target = uri_of(invite.get("contact"))
-        self._routes = invite.all("record-route")
-        self._remote_cseq = invite.cseq[0]
-        self._fallback = source
-        self._answer_at = float("inf")
-
-    def start(self, now: float, ring_time: float) -> None:
-        """Ring, and answer after `ring_time` seconds."""
-        self._answer_at = now + ring_time
-        data = bytes(respond(self._invite, 180, self._source, self.tag, self._identity()))
-        self._remember(self._invite, data, self._source)
-        self.outbox.append((data, self._source))
-        self._reschedule()
-
-    def hang_up(self, now: float) -> None:
-        """RFC 3261 15: not before the ACK has come."""
-        if self.acked_at:
-            super().hang_up(now)
-
-    def tick(self, now: float) -> None:
-        if now >= self._answer_at:
-            self._answer_at = float("inf")
-            self._answer_invite(self._invite, self._source, now)
-            self.state = State.UP
-            self.answered_at = now
-        super().tick(now)
-
-    def _request(self, message: Message, source: Address, now: float) -> None:
-        if message.method == "CANCEL":
-            ringing = self._answer_at < float("inf")
-            self._answer(message, 200 if ringing else 481, source)
-            if ringing:
-                self._terminate(now)
-            return
-        super()._request(message, source, now)
-
-    def _terminate(self, now: float) -> None:
-        """RFC 3261 9.2: the INVITE that was cancelled is answered 487."""
-        self._answer_at = float("inf")
-        self.cancelled = True
-        self.state = State.OVER
-        self._answer_cseq = self._invite.cseq[0]
-        data = bytes(respond(self._invite, 487, self._source, self.tag))
-        self._remember(self._invite, data, self._source)
-        self._repeat("answer", data, self._source, now, T2, TRANSACTION)
-
-    def _acknowledged(self, message: Message, now: float) -> None:
-        if not self.cancelled:
-            self.acked_at = self.acked_at or now
-
-    def _gave_up(self, name: str, now: float) -> None:
-        if name == "answer" and not self.acked_at:
-            super().hang_up(now)
-        super()._gave_up(name, now)
-
-    def _in_this_dialog(self, message: Message) -> bool:
-        return self.answered_at > 0 and super()._in_this_dialog(message)
-
-    def _reschedule(self) -> None:
-        super()._reschedule()
-        self.due = min(self.due, self._answer_at)
