@@ -23,18 +23,7 @@ RTCP_FIRST, RTCP_LAST = 192, 223
 
 SR, RR, SDES, BYE, APP = 200, 201, 202, 203, 204
 
-_CLOCK_RATES = {
-    9: 8000,
-    10: 44100,
-    11: 44100,
-    14: 90000,
-    25: 90000,
-    26: 90000,
-    28: 90000,
-    31: 90000,
-    32: 90000,
-    34: 90000,
-}
+_CLOCK_RATES = {10: 44100, 11: 44100} | dict.fromkeys((14, 25, 26, 28, 31, 32, 33, 34), 90000)
 """RFC 3551 table 4 and 5, where it is not 8000 Hz (G.722 is, on the wire)."""
 
 
@@ -120,6 +109,7 @@ class Reception:
         "expected_next",
         "jitter",
         "last",
+        "lost_before",
         "packets",
         "rate",
         "received",
@@ -145,11 +135,16 @@ class Reception:
         self.base = 0
         self.received = 0
         """Packets since `base`, of this SSRC."""
+        self.lost_before = 0
+        """Of earlier SSRCs."""
 
     def count(self, data: bytes, now: float) -> bool:
-        """Take in one packet; False (and nothing counted) when it is no RTP. This runs for every packet of every call."""
+        """Take in one packet, `now` in seconds; False (and nothing counted) when it is no RTP.
+
+        This runs for every packet of every call.
+        """
         try:
-            first, second, sequence, timestamp, ssrc = HEADER.unpack_from(data)
+            first, _, sequence, timestamp, ssrc = HEADER.unpack_from(data)
         except Exception:
             return False
         if first & 0xC0 != 0x80:
@@ -173,6 +168,7 @@ class Reception:
     def _jump(self, sequence: int, timestamp: int, ssrc: int, now: float) -> None:
         ahead = (sequence - self.expected_next) & 0xFFFF
         if ssrc != self.ssrc or MAX_DROPOUT <= ahead <= SEQUENCES - MAX_MISORDER:
+            self.lost_before = self.lost
             self.ssrc, self.base, self.cycles, self.received = ssrc, sequence, 0, 1
             self.expected_next = (sequence + 1) & 0xFFFF
             if not self.expected_next:
@@ -188,8 +184,10 @@ class Reception:
 
     @property
     def lost(self) -> int:
-        """Packets expected but not received, of this SSRC; negative when some came twice (RFC 3550 A.3)."""
-        return self.cycles + self.expected_next - self.base - self.received if self.ssrc >= 0 else 0
+        """Packets expected but not received; negative when some came twice (RFC 3550 A.3)."""
+        if self.ssrc < 0:
+            return 0
+        return self.lost_before + self.cycles + self.expected_next - self.base - self.received
 
     @property
     def jitter_ms(self) -> float:

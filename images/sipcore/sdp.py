@@ -1,7 +1,7 @@
 """Session descriptions (RFC 8866) on bytes: what offer/answer needs is read, every other line passes as it stands.
 
-`parse` gives a `Description` whose `__bytes__` is the body again. `rewrite` makes the description that a media relay sends on: its own
-addresses, ports and o= line, no ICE, all else untouched.
+`parse` gives a `Description` whose `__bytes__` is the body again. `rewrite` makes the description that a media relay
+sends on: its own addresses, ports and o= line, no ICE, all else untouched.
 """
 
 from __future__ import annotations

@@ -1,0 +1,225 @@
+"""What a relay knows of a call: session, parties, and one leg for each media line of each party.
+
+A *leg* is our end toward one party for one media line: the ports that face the party, what its SDP said, and where its
+packets really come from. Two legs that are each other's `peer` exchange packets. No decisions here; `match` and `offer`
+change these objects.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from rtprelay.core.events import Source
+from sipcore.rtp import Reception
+from sipcore.sdp import Origin
+
+
+class Interface(msgspec.Struct, frozen=True):
+    """One address of this relay: `[NAME/]ADDRESS[!ADVERTISED]`."""
+
+    name: str
+    address: str
+    advertised: str
+    """What stands in SDP."""
+    family: str
+    """`IP4` or `IP6`."""
+
+
+class Stream(Reception):
+    """The RTP that comes from one leg's party, and where it goes. The packet path reads `out` and `target`."""
+
+    __slots__ = ("out", "target")
+
+    def __init__(self, rate: int = 8000) -> None:
+        super().__init__(rate)
+        self.out = 0
+        """Handle of the port it leaves from."""
+        self.target: Source = ("", 0)
+
+
+class Port:
+    """One UDP socket of ours. Its tables are the core's; the packet path only reads `routes`."""
+
+    __slots__ = ("by_ip", "exact", "handle", "held", "interface", "learnt", "legs", "number", "quiet", "routes", "rtcp")
+
+    def __init__(self, handle: int, interface: Interface, number: int, rtcp: bool) -> None:
+        self.handle = handle
+        self.interface = interface
+        self.number = number
+        self.rtcp = rtcp
+        self.routes: dict[Source, Stream] = {}
+        """Established streams: learnt source -> stream with somewhere to go."""
+        self.learnt: dict[Source, Leg] = {}
+        self.exact: dict[Source, Leg] = {}
+        """By signalled ip:port (on an RTCP port: of RTCP)."""
+        self.by_ip: dict[str, list[Leg]] = {}
+        """By each IP that SDP or SIP named."""
+        self.legs: dict[Leg, None] = {}
+        self.held: dict[Source, deque[tuple[float, bytes]]] = {}
+        self.quiet: dict[Source, tuple[float, int]] = {}
+        """DESIGN 3.6: source -> until when, and the SSRC of the call that ended."""
+
+
+class Pair(msgspec.Struct, eq=False):
+    """RTP on an even port and RTCP on the next (RFC 3550 11)."""
+
+    rtp: Port
+    rtcp: Port
+
+    @property
+    def number(self) -> int:
+        return self.rtp.number
+
+    @property
+    def interface(self) -> Interface:
+        return self.rtp.interface
+
+
+class Leg:
+    """Our end toward one party for one media line."""
+
+    __slots__ = (
+        "active",
+        "direction",
+        "former",
+        "former_until",
+        "held",
+        "identity",
+        "index",
+        "indexed",
+        "is_rtp",
+        "kind",
+        "learnt",
+        "mux",
+        "mux_offered",
+        "named",
+        "pair",
+        "party",
+        "payloads",
+        "peer",
+        "protocol",
+        "remote",
+        "remote_rtcp",
+        "rtcp_bytes",
+        "rtcp_last",
+        "rtcp_packets",
+        "stream",
+    )
+
+    def __init__(self, party: Party, index: int, pair: Pair) -> None:
+        self.party = party
+        self.index = index
+        self.pair = pair
+        self.kind = b"audio"
+        self.protocol = b"RTP/AVP"
+        self.is_rtp = True
+        self.active = True
+        """False while the media line is rejected (port 0)."""
+        self.remote: Source | None = None
+        """Where the party's SDP wants RTP."""
+        self.remote_rtcp: Source | None = None
+        self.identity = False
+        """Whether packets may come from exactly `remote`; not from the private address of a client behind NAT."""
+        self.named: frozenset[str] = frozenset()
+        """IPs that the party's SDP or SIP packets named; nobody else is learnt."""
+        self.payloads: frozenset[int] = frozenset()
+        self.direction = b"sendrecv"
+        """Of the party's own SDP."""
+        self.held = False
+        """c=0.0.0.0: nothing is sent to the party."""
+        self.mux = False
+        """rtcp-mux agreed with this party."""
+        self.mux_offered = False
+        """By whichever side of this leg offered last."""
+        self.learnt: Source | None = None
+        self.former: Source | None = None
+        """The source before the party moved; its late packets are not learnt until `former_until`."""
+        self.former_until = 0.0
+        self.peer: Leg | None = None
+        self.indexed = False
+        self.stream = Stream()
+        self.rtcp_packets = 0
+        self.rtcp_bytes = 0
+        self.rtcp_last = 0.0
+
+    @property
+    def target(self) -> Source | None:
+        """Where RTP to this party goes."""
+        if self.held or not self.active:
+            return None
+        return self.learnt or self.remote
+
+    @property
+    def rtcp_target(self) -> Source | None:
+        """Where RTCP to this party goes: as signalled, unless NAT moved it and we know only the RTP port there."""
+        if self.held or not self.active:
+            return None
+        if self.mux:
+            return self.learnt or self.remote
+        if self.learnt and (self.remote_rtcp is None or self.remote_rtcp[0] != self.learnt[0]):
+            return self.learnt[0], (self.learnt[1] + 1) & 0xFFFF
+        return self.remote_rtcp
+
+    @property
+    def muted(self) -> bool:
+        """No RTP has to come from this party."""
+        return self.held or not self.active or self.direction in (b"recvonly", b"inactive")
+
+
+class Party:
+    """One participant: the offerer, or one answerer (each fork has its own tag)."""
+
+    __slots__ = ("branch", "created", "digest", "interface", "legs", "origin", "peer", "received", "session", "tag")
+
+    def __init__(self, session: Session, tag: bytes, branch: bytes, interface: Interface, created: float) -> None:
+        self.session = session
+        self.tag = tag
+        """Empty until an answer names it."""
+        self.branch = branch
+        """via-branch of the offer that made it."""
+        self.interface = interface
+        self.legs: list[Leg | None] = []
+        """One for each m= line; None for lines that never had a port, or are no UDP."""
+        self.peer: Party | None = None
+        self.received = ""
+        """The IP that its SIP came from."""
+        self.origin: Origin | None = None
+        """The o= line toward this party, ours from the first SDP on (DESIGN 3.4)."""
+        self.digest = b""
+        """Of the last SDP that we made for it, o= aside."""
+        self.created = created
+
+
+class Session:
+    """One Call-ID."""
+
+    __slots__ = ("call_id", "created", "last_signal", "metadata", "parties", "restored", "stored")
+
+    def __init__(self, call_id: bytes, created: float) -> None:
+        self.call_id = call_id
+        self.created = created
+        """Seconds on the core's clock."""
+        self.last_signal = created
+        self.parties: list[Party] = []
+        self.metadata = b""
+        """Opaque; the proxies' own (DESIGN 2.9)."""
+        self.restored = False
+        self.stored = False
+        """Whether the store has been told where it is."""
+
+    def by_tag(self, tag: bytes) -> Party | None:
+        if not tag:
+            return None
+        for party in self.parties:
+            if party.tag == tag:
+                return party
+        return None
+
+    @property
+    def answered(self) -> bool:
+        return any(party.peer is not None and party.tag and party.peer.tag for party in self.parties)
+
+    def legs(self) -> list[Leg]:
+        return [leg for party in self.parties for leg in party.legs if leg is not None]
