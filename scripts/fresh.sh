@@ -214,4 +214,4 @@ say "times"
 awk '/^### [0-9]+ s: / { now = $2; if (name) printf "  %5d s  %s\n", now - before, name; before = now; sub(/^### [0-9]+ s: /, ""); name = $0 }' "$log"
 grep -aE '^==> (set-up|demo) took' "$log" | sed 's/^==> /           of which: /' || true
 [ "$status" = 0 ] || die "the commands failed in the bare root (exit status $status)"
-say "the README's commands work on a bare Debian 12"
+say "these commands work on a bare Debian 12"
