@@ -18,16 +18,17 @@ class Caller(Agent):
         self._remote_party = f"<{target}>"
         self._invite = Message("")
         self._ack: tuple[bytes, Address | None] | None = None
-        self._setup_time = 0.0
+        self._give_up_at = 0.0
 
     def start(self, now: float, setup_time: float) -> None:
-        """Send the INVITE; without a final response for `setup_time` seconds after a provisional one it has failed."""
-        self._setup_time = setup_time
+        """Send the INVITE; without a final response for `setup_time` seconds it has failed."""
         invite = self._new("INVITE", self._cseq, self._remote_target, self._remote_party, [])
         invite.headers += [*self._identity(), ("Content-Type", "application/sdp")]
         invite.body = self._description()
         self._invite = invite
+        self._give_up_at = now + setup_time
         self._repeat("invite", bytes(invite), None, now, self.timers.life)
+        self._retries["invite"].until = min(now + self.timers.life, self._give_up_at)
 
     def _response(self, message: Message, now: float) -> None:
         number, method = message.cseq
@@ -39,8 +40,8 @@ class Caller(Agent):
         status = message.status
         if status < 200:
             retry = self._retries.get("invite")
-            if retry is not None and retry.at <= retry.until:
-                retry.until = now + self._setup_time
+            if retry is not None:
+                retry.until = self._give_up_at
                 retry.at = float("inf")
         elif status < 300:
             self._accepted(message, now)

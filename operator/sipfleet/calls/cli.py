@@ -33,6 +33,7 @@ _LIVE_INTERVAL = 0.25
 @click.option("--rate", default=10.0, show_default=True, help="New calls a second.")
 @click.option("--duration", metavar="MIN-MAX", default="15-30", show_default=True, help="Seconds from answer to BYE.")
 @click.option("--keep-arriving", is_flag=True, help="Calls keep coming until Ctrl-C.")
+@click.option("--setup-time", default=60.0, show_default=True, help="Seconds that a call may take to be answered.")
 @click.option("--seed", type=int, default=None, help="Of durations and tags [default: another each time, printed].")
 @click.option("--cdr", metavar="URL", help="Where CDRs are read after the calls: redis://HOST:PORT or unix:///PATH.")
 @click.option("--max-gap", default=20.0, show_default=True, help="Seconds of silence that a kept call may have.")
@@ -46,6 +47,7 @@ def call_command(
     rate: float,
     duration: str,
     keep_arriving: bool,
+    setup_time: float,
     seed: int | None,
     cdr: str | None,
     max_gap: float,
@@ -67,6 +69,7 @@ def call_command(
             rate=rate,
             duration=span(duration),
             keep_arriving=keep_arriving,
+            setup_time=setup_time,
             seed=int(time.time()) if seed is None else seed,
         )
     except CallsError as error:

@@ -32,7 +32,7 @@ class CallPlan:
     keep_arriving: bool = False
     """Calls keep coming until told to stop."""
     setup_time: float = 60.0
-    """How long a call may ring before it has failed."""
+    """How long a call may take to be answered before it has failed."""
     seed: int = 0
     local: str = ""
     """Address of the callers, by default a loopback address of the proxy's family or the one that routes to it."""
