@@ -5,9 +5,13 @@ types. What does not: sockets, processes, the Kubernetes API.
 """
 
 from .common import API_VERSION, Autoscale, Exposure, ObjectMeta, Rollout, Store
+from .errors import Fault, ManifestError
+from .manifest import load_manifests, parse_manifests, validated
 from .mediapool import Interface, MediaPool, MediaPoolSpec, Ports, Timeouts
+from .report import remembered, report
 from .sipcluster import Dns, Listener, Route, Routing, SipCluster, SipClusterSpec
 from .status import MediaPoolStatus, SipClusterStatus
+from .wanted import desired, revision, scaled
 
 Resource = SipCluster | MediaPool
 """Any of the two kinds."""
@@ -17,8 +21,10 @@ __all__ = [
     "Autoscale",
     "Dns",
     "Exposure",
+    "Fault",
     "Interface",
     "Listener",
+    "ManifestError",
     "MediaPool",
     "MediaPoolSpec",
     "MediaPoolStatus",
@@ -33,4 +39,12 @@ __all__ = [
     "SipClusterStatus",
     "Store",
     "Timeouts",
+    "desired",
+    "load_manifests",
+    "parse_manifests",
+    "remembered",
+    "report",
+    "revision",
+    "scaled",
+    "validated",
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from .fields import PERCENT, VERSION, IpAddress, Label, Rule, Seconds, SpecModel, WireModel, whole
+from .fields import PERCENT, STORE_URL, VERSION, IpAddress, Label, Rule, Seconds, SpecModel, WireModel, whole
 
 GROUP = "sipfleet.io"
 VERSION_NAME = "v1alpha1"
@@ -115,9 +115,7 @@ class Store(SpecModel):
     url: (
         Annotated[
             str,
-            StringConstraints(
-                pattern=r"^rediss?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[0-9]{1,2})?$", max_length=300
-            ),
+            StringConstraints(pattern=STORE_URL, max_length=300),
         ]
         | None
     ) = None

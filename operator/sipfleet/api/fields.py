@@ -10,7 +10,8 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from types import SimpleNamespace
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,12 +19,15 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
     StringConstraints,
+    TypeAdapter,
+    ValidationError,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
 BROKEN_RULE = "broken_rule"
 """Type of the pydantic error that carries the rules a model breaks, in `ctx["rules"]`."""
@@ -45,6 +49,22 @@ class Rule:
         """An entry of x-kubernetes-validations."""
         entry = {"rule": self.cel or "true", "message": f"allowed: {self.allowed}"}
         return entry | {"fieldPath": f".{self.path}"} if self.path else entry
+
+
+FAULTY = object()
+"""Stands for a value that could not be read: it is there, and nothing else can be said of it."""
+
+
+def _broken_rules(rules: tuple[Rule, ...]) -> PydanticCustomError:
+    text = "; ".join(rule.allowed for rule in rules)
+    return PydanticCustomError(BROKEN_RULE, "{text}", {"text": text, "rules": rules})
+
+
+def _surely_broken(rule: Rule, partial: SimpleNamespace) -> bool:
+    try:
+        return not rule.holds(partial)
+    except (TypeError, AttributeError):  # it looks into a faulty field
+        return False
 
 
 class WireModel(BaseModel):
@@ -72,13 +92,53 @@ class SpecModel(WireModel):
         """Its own rules and those of the models that it extends."""
         return tuple(rule for model in cls.__mro__ for rule in model.__dict__.get("rules", ()))
 
-    @model_validator(mode="after")
-    def _keep_the_rules(self) -> SpecModel:
-        broken = tuple(rule for rule in self.all_rules() if not rule.holds(self))
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_the_rules(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            model = handler(data)
+        except ValidationError as error:
+            raise cls._with_broken_rules(error, data) from None
+        broken = tuple(rule for rule in cls.all_rules() if not rule.holds(model))
         if broken:
-            text = "; ".join(rule.allowed for rule in broken)
-            raise PydanticCustomError(BROKEN_RULE, "{text}", {"text": text, "rules": broken})
-        return self
+            raise _broken_rules(broken)
+        return model
+
+    @classmethod
+    def _with_broken_rules(cls, error: ValidationError, data: Any) -> ValidationError:
+        """The same errors, and the rules that are broken whatever the faulty fields should have been."""
+        found = error.errors(include_url=False)
+        lines = [
+            InitErrorDetails(
+                type=PydanticCustomError(line["type"], "{text}", {**line.get("ctx", {}), "text": line["msg"]}),
+                loc=line["loc"],
+                input=line["input"],
+            )
+            for line in found
+        ]
+        if isinstance(data, dict):
+            partial = cls._partial(data, {line["loc"][0] for line in found if line["loc"]})
+            broken = tuple(rule for rule in cls.all_rules() if _surely_broken(rule, partial))
+            if broken:
+                lines.append(InitErrorDetails(type=_broken_rules(broken), loc=(), input=data))
+        return ValidationError.from_exception_data(cls.__name__, lines)
+
+    @classmethod
+    def _partial(cls, data: dict[str, Any], faulty: set[str | int]) -> SimpleNamespace:
+        """The fields that are right, defaults included; `FAULTY` stands for the others."""
+        values: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            key = next((key for key in (field.alias, name) if key in data), None)
+            if faulty & {field.alias, name}:
+                values[name] = FAULTY
+            elif key is None:
+                values[name] = field.get_default(call_default_factory=True, validated_data={})
+            else:
+                hint: Any = field.annotation
+                for extra in field.metadata:
+                    hint = Annotated[hint, extra]
+                values[name] = TypeAdapter(hint).validate_python(data[key])
+        return SimpleNamespace(**values)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -132,6 +192,7 @@ DOMAIN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9
 SIP_TARGET = r"^sip:(\[[0-9A-Fa-f:.]+\]|[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?::([1-9][0-9]{0,4}))?(?:;transport=udp)?$"
 VERSION = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 PREFIX = r"^\+?[0-9A-Za-z*#._-]*$"
+STORE_URL = r"^rediss?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[0-9]{1,2})?$"
 ADDRESS = r"^[0-9A-Fa-f.:]+$"
 PERCENT = r"^[1-9][0-9]?%$"
 

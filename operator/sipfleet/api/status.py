@@ -80,6 +80,8 @@ class PlanStatus(WireModel):
     last_scale_up_time: float | None = None
     revision: str = ""
     rolling: str | None = None
+    partition: int | None = None
+    surge: int = 0
     roll_start: float | None = None
     failed: str | None = None
     failed_message: str = ""

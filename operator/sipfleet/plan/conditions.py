@@ -43,7 +43,7 @@ def conditions(desired: Desired, observed: Observed, outcome: Outcome, now: floa
 
 def _verdicts(desired: Desired, observed: Observed, outcome: Outcome) -> Iterator[tuple[str, Verdict]]:
     probes = {probe.type: probe for probe in observed.probes}
-    yield "Accepted", ("True", desired.accepted_reason, desired.accepted_message)
+    yield "Accepted", (str(desired.accepted), desired.accepted_reason, desired.accepted_message)
     yield "Ready", _ready(desired, observed, outcome.layout)
     yield "Progressing", _progressing(desired, observed, outcome)
     yield "Degraded", _degraded(desired, observed, outcome)

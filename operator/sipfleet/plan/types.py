@@ -121,6 +121,8 @@ class Desired:
     deleting: bool = False
     """The resource is being deleted: drain all, then remove all."""
     srv: SrvPolicy | None = None
+    accepted: bool = True
+    """False: the manifest of today cannot be followed, this is the last good one."""
     accepted_reason: str = "Accepted"
     accepted_message: str = ""
 
