@@ -6,7 +6,6 @@ manifest of today (domains, routes, pools). Where a pod stands comes from the ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -47,16 +46,12 @@ def _pod(resource: SipCluster | MediaPool, place: Place) -> Pod:
     )
 
 
-def proxy_config(
-    revision: SipCluster, today: SipCluster, place: Place, hosts: Mapping[str, str] | None = None
-) -> ProxyConfig:
+def proxy_config(revision: SipCluster, today: SipCluster, place: Place) -> ProxyConfig:
     """Configuration of one proxy.
 
-    `revision` is the manifest that the pod's revision was made of, `today` the newest one. `hosts` gives the addresses
-    of the host names in route targets; a name without one stays, and the proxy refuses it.
-
-    With a shared address each listener is there twice: first on the shared address, which the world uses, then on the
-    pod's own, where a probe reaches this pod and no other.
+    `revision` is the manifest that the pod's revision was made of, `today` the newest one. With a shared address each
+    listener is there twice: first on the shared address, which the world uses, then on the pod's own, where a probe
+    reaches this pod and no other.
     """
     listeners = revision.spec.listeners
     shared = [
@@ -85,7 +80,7 @@ def proxy_config(
                 name=route.name,
                 domain=route.domain or "",
                 prefix=route.prefix,
-                targets=[target_with_address(target, hosts or {}) for target in route.targets],
+                targets=list(route.targets),
             )
             for route in today.spec.routing.routes
         ],
@@ -116,25 +111,3 @@ def relay_config(revision: MediaPool, place: Place) -> RelayConfig:
 def config_text(config: ProxyConfig | RelayConfig) -> str:
     """The content of the configuration file (JSON)."""
     return msgspec.json.format(msgspec.json.encode(config), indent=1).decode() + "\n"
-
-
-def target_host(target: str) -> str:
-    """The host of a route target `sip:host[:port][;transport=udp]`, without brackets."""
-    host = target.removeprefix("sip:").partition(";")[0]
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
-
-
-def target_with_address(target: str, hosts: Mapping[str, str]) -> str:
-    """The target with its host name replaced by an address, where one is known."""
-    host = target_host(target)
-    address = hosts.get(host)
-    if address is None:
-        return target
-    return target.replace(host, f"[{address}]" if ":" in address else address, 1)
-
-
-def hosts_of(clusters: Sequence[SipCluster]) -> set[str]:
-    """All hosts that the routes of these clusters name."""
-    return {target_host(target) for one in clusters for route in one.spec.routing.routes for target in route.targets}

@@ -6,6 +6,7 @@ and dies with the supervisor. It is restarted empty; the pods write everything t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import shutil
@@ -138,6 +139,11 @@ class StoreReader:
         for key, reply in zip(sets, replies, strict=False):
             self.views[key].update(reply)
         return {pod: int(n) for (_, pod), n in zip(waiting, replies[len(sets) :], strict=True)}
+
+    async def forget_sessions(self, namespace: str, pool: str, pod: str) -> None:
+        """The sessions of a relay are not restored any more; a store that is away has none."""
+        with contextlib.suppress(RedisError, OSError):
+            await self._redis.delete(Keys(namespace, pool).sessions(pod).decode())
 
     async def calls(self, namespace: str, cluster: str, limit: int = MAX_ROWS) -> list[dict[str, Any]]:
         """The confirmed dialogs of a cluster, oldest first.

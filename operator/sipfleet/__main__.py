@@ -1,0 +1,5 @@
+"""`python -m sipfleet`."""
+
+from sipfleet.cli import main
+
+main()

@@ -1,0 +1,67 @@
+"""The command `sipfleet`. Each subcommand is imported only when it is used: a command line must start quickly."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("sipfleet.local.up:up_command", "Run a cluster on this machine until Ctrl-C."),
+    "apply": ("sipfleet.local.commands:apply_command", "Give manifests to the running cluster."),
+    "get": (
+        "sipfleet.local.getting:get_command",
+        "List clusters, mediapools, pods, calls, cdrs, srv, events or releases.",
+    ),
+    "describe": ("sipfleet.local.getting:describe_command", "Tell all about one cluster, mediapool or pod."),
+    "delete": ("sipfleet.local.commands:delete_command", "Drain and remove a cluster or a mediapool."),
+    "scale": ("sipfleet.local.commands:scale_command", "Set the number of pods."),
+    "drain": ("sipfleet.local.commands:drain_command", "Drain a pod and put a new one in its place."),
+    "down": ("sipfleet.local.commands:down_command", "End a running cluster."),
+    "logs": ("sipfleet.local.logs:logs_command", "Print the log of a pod or of the store."),
+    "release": ("sipfleet.local.commands:release_group", "Install and list versions of the programs."),
+    "call": ("sipfleet.calls.cli:call_command", "Make calls with audio and judge them."),
+    "demo": ("sipfleet.demo.cli:demo_command", "Kill, scale and roll a cluster under calls."),
+    "crd": ("sipfleet.local.commands:crd_command", "Print the CustomResourceDefinitions."),
+    "version": ("sipfleet.local.commands:version_command", "Print the version."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are in modules that are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """A VoIP cluster that keeps every call."""
+
+
+def main() -> None:
+    """Entry point: an error that says what to do is printed as it is, exit status 1."""
+    from sipfleet.local.errors import LocalError
+
+    try:
+        cli(prog_name="sipfleet")
+    except LocalError as error:
+        for line in str(error).splitlines():
+            click.echo(f"error: {line}" if line else "", err=True)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,397 @@
+"""The supervisor of one cluster on one machine: observe, plan, carry out, again and again.
+
+It wakes when a pod ends or becomes ready and when a manifest changes, and otherwise once a second for one read of the
+store. It decides nothing itself: `sipfleet.plan` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from sipcore.record import Lease
+from sipfleet import render
+from sipfleet.api import MediaPool, Resource, SipCluster
+from sipfleet.local import addresses, admin, observe
+from sipfleet.local.apiserver import ApiServer
+from sipfleet.local.errors import AddressError, LocalError
+from sipfleet.local.events import Events
+from sipfleet.local.execute import Executor
+from sipfleet.local.interim import desired_of
+from sipfleet.local.manifests import check_fixed, check_fleet
+from sipfleet.local.pods import Pods, Rendered
+from sipfleet.local.releases import installed, missing_text
+from sipfleet.local.sets import Sets, SetState
+from sipfleet.local.slots import Slot
+from sipfleet.local.state import StateDirectory
+from sipfleet.local.store import StoreReader
+from sipfleet.local.storeserver import StoreServer
+from sipfleet.plan import plan
+from sipfleet.plan.types import Observed, Phase, SetStatus
+
+INTERVAL = 1.0
+HURRY = 0.25
+"""Seconds between looks while something is under way."""
+
+
+class Supervisor:
+    """Runs until it is told to stop."""
+
+    def __init__(self, state: StateDirectory, resources: list[Resource]) -> None:
+        self.state = state
+        self.events = Events(time.time)
+        self.started = time.time()
+        self.sets = Sets(state)
+        self.changed = asyncio.Event()
+        """Set when the planner should look again."""
+        self.stopped = asyncio.Event()
+        self.observed: dict[object, Observed] = {}
+        """What the planner was last told of each set."""
+        self.on_look: list[Callable[[], None]] = []
+        """Called after each turn, for the display."""
+        self._dirty = False
+        cluster = next((r for r in resources if isinstance(r, SipCluster)), None)
+        self.address = cluster.spec.exposure.address if cluster is not None else None
+        self.net = addresses.network(state.cluster, self.address)
+        if self.address is None:
+            self.address = f"{self.net}.{addresses.CLUSTER_HOST}"
+        self.addresses = addresses.Addresses(self.net, state.read_json("addresses.json"))
+        broken = {word.strip() for word in os.environ.get("SIPFLEET_BREAK", "").split(",")}
+        self.pods = Pods(state, self.events, self._render, self.changed.set, f"{self.net}.{addresses.CLUSTER_HOST}")
+        self.executor = Executor(self.pods, self.events, self._address_of, self._cut, skip_drains="drain" in broken)
+        self.store_server: StoreServer | None = None
+        url = next((r.spec.store.url for r in resources if r.spec.store.url), None)
+        if url is None:
+            self.store_server = StoreServer(state, self.events, self.net, self._store_ended)
+            url = self.store_server.url
+        self.store = StoreReader(url)
+        for resource in resources:
+            self.sets.apply(resource)
+        self.sets.drop_strangers()
+
+    async def run(self, api: ApiServer) -> None:
+        """Bring the cluster up and keep it until `stopped` is set; ends everything that it started.
+
+        Raises `LocalError` when it cannot begin.
+        """
+        killed = self.state.bury_last_run()
+        if killed:
+            self.events.warn("TookOver", "cluster", f"ended {len(killed)} processes that an earlier run left behind")
+        self._check_free()
+        self.state.cluster_key()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self.stopped.set)
+        watch = asyncio.ensure_future(self.pods.watch())
+        try:
+            if self.store_server is not None:
+                await self.store_server.start(self.store)
+            await api.start()
+            self._record_run()
+            self.events.add("Started", "cluster", f"SIP address {self.address}, state in {self.state.path}")
+            await self._turns()
+        finally:
+            watch.cancel()
+            await api.close()
+            await self._stop()
+
+    async def _turns(self) -> None:
+        stop = asyncio.ensure_future(self.stopped.wait())
+        try:
+            while not self.stopped.is_set():
+                self.changed.clear()
+                await self._turn()
+                pause = HURRY if self._busy() else INTERVAL
+                change = asyncio.ensure_future(self.changed.wait())
+                await asyncio.wait([stop, change], timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                change.cancel()
+        finally:
+            stop.cancel()
+
+    async def _stop(self) -> None:
+        again = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, again.set)
+        stopping = asyncio.ensure_future(self.pods.stop())
+        impatient = asyncio.ensure_future(again.wait())
+        await asyncio.wait([stopping, impatient], return_when=asyncio.FIRST_COMPLETED)
+        for slot in self.pods.slots.values():
+            self.pods.kill(slot)
+        await stopping
+        impatient.cancel()
+        if self.store_server is not None:
+            await self.store_server.stop()
+        with contextlib.suppress(Exception):
+            await self.store.close()
+        self.state.remove("run.json")
+        self.events.add("Stopped", "cluster", "everything that was started has ended")
+
+    async def _turn(self) -> None:
+        """Observe, plan, carry out: once."""
+        await self._read_store()
+        if self._dirty:
+            self._dirty = False
+            self._reload()
+        now = time.time()
+        for one in self.sets:
+            self._follow(one, now)
+        self._record_run()
+        for listener in self.on_look:
+            listener()
+
+    def _follow(self, one: SetState, now: float) -> None:
+        observed = self.observe(one)
+        self.observed[one.key] = observed
+        wanted = self._accepted(one, now)
+        decided = plan(desired_of(wanted, one), observed, now)
+        before = one.status
+        one.status = decided.status
+        one.keep_revisions({slot.revision for slot in self.pods.of(one.key)})
+        self.sets.save(one)  # before the actions: whoever comes after us must know what we began
+        self._tell_conditions(one, before)
+        for action in decided.actions:
+            self.executor.carry_out(one.key, action)
+        if one.deleting and not self.pods.of(one.key):
+            self.sets.forget(one)
+            self.observed.pop(one.key, None)
+            self.executor.published.pop(one.key, None)
+            self.events.add("Deleted", str(one.key), "drained and gone")
+
+    def observe(self, one: SetState) -> Observed:
+        """What stands now, of one set."""
+        view = self.store.views.get(one.key.store)
+        clock = asyncio.get_running_loop().time()
+        available = bool(self.store.available)
+        return Observed(
+            slots=tuple(
+                observe.observation(slot, observe.lease_state(slot, view, available, clock))
+                for slot in self.pods.of(one.key)
+            ),
+            status=one.status,
+            store_available=self.store.available,
+            published=self.executor.published.get(one.key, ()),
+            address=self.address if one.key.kind == "SipCluster" else None,
+        )
+
+    def apply(self, resources: list[Resource]) -> list[dict[str, str]]:
+        """Take manifests in; -> kind, name and result of each."""
+        results = []
+        for resource in resources:
+            result = self.sets.apply(resource)
+            results.append({"kind": resource.kind, "name": resource.name, "result": result})
+            if result != "unchanged":
+                self.events.add("Applied", f"{resource.kind.lower()}/{resource.name}", result)
+        self._dirty = True
+        self.changed.set()
+        return results
+
+    def check(self, resources: list[Resource]) -> None:
+        """Whether these manifests can be applied here and now.
+
+        Raises `ManifestError` with all that stands against it.
+        """
+        check_fleet([one.resource for one in self.sets if not one.deleting], resources)
+        check_fixed(resources, self.address, self.store.url if self.store_server is None else None)
+
+    def delete(self, one: SetState) -> None:
+        """Drain a set, then remove it."""
+        if not one.deleting:
+            one.deleting = True
+            one.generation += 1
+            self.sets.save(one)
+            self.events.add("Deleting", str(one.key), "drains first")
+            self.changed.set()
+
+    def evict(self, slot: Slot) -> None:
+        """Drain a pod and put a new one in its place, as the planner sees fit."""
+        if not slot.evict:
+            slot.evict = True
+            self.events.add("Evicting", f"pod/{slot.name}", "asked for: drained, then replaced")
+            self.changed.set()
+
+    def _accepted(self, one: SetState, now: float) -> Resource:
+        """The manifest to follow: that of today, or the last good one when its release is not installed."""
+        version = one.resource.spec.version
+        problem = None
+        if version is not None:
+            found = installed(self.state)
+            if version not in found:
+                problem = ("ReleaseNotInstalled", missing_text(version, list(found)))
+        if (problem is None) != (one.problem is None):
+            one.problem_since = now
+            if problem is not None:
+                self.events.warn(problem[0], str(one.key), problem[1])
+        one.problem = problem
+        if problem is None:
+            return one.resource
+        return one.revisions.get(one.status.revision, one.resource)
+
+    def _tell_conditions(self, one: SetState, before: SetStatus) -> None:
+        old = {c.type: (c.status, c.reason) for c in before.conditions}
+        for condition in one.status.conditions:
+            if old.get(condition.type) != (condition.status, condition.reason) and condition.status != "Unknown":
+                text = f"{condition.type}={condition.status} {condition.reason}: {condition.message}"
+                self.events.add("Condition", str(one.key), text.rstrip(": "))
+
+    async def _read_store(self) -> None:
+        clock = asyncio.get_running_loop().time()
+        slots = list(self.pods.slots.values())
+        orphans = [(s.owner.store, s.name) for s in slots if s.owner.kind == "MediaPool" and s.pid is None]
+        was = self.store.available
+        left = await self.store.read_leases([one.key.store for one in self.sets], orphans, clock)
+        if was is not None and was != self.store.available:
+            self.events.add("Store", "store", "answers again" if self.store.available else "does not answer")
+        for slot in slots:
+            if slot.name in left:
+                slot.stored_sessions = left[slot.name]
+        if self.store.available:
+            for one in self.sets:
+                observe.take_in_leases(self.pods.of(one.key), self.store.views[one.key.store])
+        else:
+            await asyncio.gather(*(self._ask(slot) for slot in slots if slot.pid is not None and slot.ready))
+
+    async def _ask(self, slot: Slot) -> None:
+        """While the store is away, a pod says on its admin port what its lease would say."""
+        uid = slot.uid
+        status, body = await admin.request((slot.address, addresses.ADMIN_PORT), "GET", "/status", 1.0)
+        if status != 200 or slot.uid != uid:
+            return
+        try:
+            said = msgspec.json.decode(body, type=dict)
+            base = {"kind": "", "pod": slot.name, "uid": uid, "set": slot.owner.name, "ordinal": slot.ordinal}
+            names = {f.name for f in msgspec.structs.fields(Lease)} - {"address", "listeners", "v"}
+            slot.reported = msgspec.convert(
+                {**base, **{k: v for k, v in said.items() if k in names}}, _LeaseWords
+            ).lease()
+        except (msgspec.MsgspecError, TypeError) as error:
+            self.events.warn("BadStatus", f"pod/{slot.name}", str(error))
+
+    def _store_ended(self) -> None:
+        self.store.lost(asyncio.get_running_loop().time())
+        self.changed.set()
+
+    def _busy(self) -> bool:
+        """Whether something is under way that a look a second would slow down."""
+        return (
+            not self.store.available
+            or any(one.status.rolling or one.status.drains or one.deleting for one in self.sets)
+            or any(
+                slot.leave is not None or not slot.serving or slot.evict or slot.skip_drain
+                for slot in self.pods.slots.values()
+                if slot.phase is not Phase.FAILED
+            )
+        )
+
+    def _render(self, slot: Slot) -> Rendered:
+        one = self.sets.by_key.get(slot.owner)
+        made_of = one.revisions.get(slot.revision) if one is not None else None
+        if one is None or made_of is None:
+            raise LocalError(f"{slot.name}: nothing is known of revision {slot.revision}")
+        place = render.Place(
+            pod=slot.name,
+            uid=slot.uid,
+            ordinal=slot.ordinal,
+            revision=slot.revision,
+            address=slot.address,
+            shared=self.address,
+            admin_port=addresses.ADMIN_PORT,
+            hop_port=addresses.HOP_PORT,
+            ng_port=addresses.NG_PORT,
+            store=self.store.url,
+            key_file=str(self.state.cluster_key()),
+        )
+        if isinstance(made_of, MediaPool):
+            return render.config_text(render.relay_config(made_of, place)), made_of.spec.version, None
+        today = one.resource
+        assert isinstance(today, SipCluster)
+        config = render.proxy_config(made_of, today, place)
+        own = next(listener for listener in config.listeners if listener.address == slot.address)
+        return render.config_text(config), made_of.spec.version, (own.address, own.port)
+
+    def _reload(self) -> None:
+        """Tell every proxy whose configuration changed to read it again."""
+        for slot in self.pods.slots.values():
+            if slot.pid is None or slot.owner.kind != "SipCluster" or slot.leave is not None:
+                continue
+            text = self._render(slot)[0]
+            if text != slot.config:
+                self.state.write_text(f"pods/{slot.name}.json", text)
+                self.pods.spawn(self._post_reload(slot, slot.uid, text))
+
+    async def _post_reload(self, slot: Slot, uid: str, text: str) -> None:
+        status, answer = await admin.request((slot.address, addresses.ADMIN_PORT), "POST", "/reload")
+        if slot.uid != uid:
+            return
+        if status == 200:
+            slot.config = text
+            self.events.add("Reloaded", f"pod/{slot.name}", "routing was changed in place")
+        else:
+            said = answer.decode("utf-8", "replace").strip()[:200]
+            self.events.warn("ReloadFailed", f"pod/{slot.name}", f"{status or 'no answer'} {said}")
+            await asyncio.sleep(2.0)
+            self._dirty = True
+            self.changed.set()
+
+    def _address_of(self, slot: str) -> str:
+        address = self.addresses.of(slot, {s.name for s in self.pods.slots.values()})
+        self.state.write_json("addresses.json", self.addresses.table)
+        return address
+
+    def _cut(self, slot: Slot) -> None:
+        if slot.owner.kind == "MediaPool":
+            self.pods.spawn(self.store.forget_sessions(*slot.owner.store, slot.name))
+
+    def _check_free(self) -> None:
+        """Refuse to share the cluster's address with a stranger, which SO_REUSEPORT would let happen silently."""
+        for cluster in self.sets.clusters():
+            for listener in cluster.spec.listeners:
+                family = socket.AF_INET6 if ":" in str(self.address) else socket.AF_INET
+                with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                    try:
+                        probe.bind((self.address, listener.port))
+                    except OSError as error:
+                        raise AddressError(
+                            f"{cluster.name}, listener {listener.name}: {self.address}:{listener.port}: {error.strerror}.\n"
+                            "End what uses it, or choose another: spec.exposure {type: virtualIP, address: 127.x.y.1}"
+                        ) from None
+
+    def _record_run(self) -> None:
+        pids = self.pods.pids()
+        if self.store_server is not None and self.store_server.pid is not None:
+            pids.append(self.store_server.pid)
+        if pids != self._recorded:
+            self._recorded = pids
+            self.state.record_run(pids, store=self.store.url, address=self.address)
+
+    _recorded: list[int] | None = None
+
+
+class _LeaseWords(msgspec.Struct, kw_only=True):
+    """The words of `GET /status` that a lease has too; the others are ignored."""
+
+    kind: str = ""
+    pod: str
+    uid: str
+    set: str
+    ordinal: int
+    index: int = 0
+    version: str = ""
+    revision: str = ""
+    capacity: int = 0
+    active: int = 0
+    transactions: int = 0
+    cordoned: bool = False
+    draining: bool = False
+    ready: bool = False
+    empty: bool = False
+
+    def lease(self) -> Lease:
+        return Lease(**msgspec.structs.asdict(self))
