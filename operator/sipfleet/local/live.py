@@ -37,7 +37,7 @@ def picture(up: Supervisor) -> Group:
     for title in ("POD", "PHASE", "CALLS", "CAPACITY", "VERSION", "ADDRESS", "RESTARTS", "FOR"):
         pods.add_column(title, justify="right" if title in ("CALLS", "CAPACITY", "RESTARTS") else "left")
     for one in up.sets:
-        row = resource_row(up, one)
+        row = resource_row(one)
         status = row["status"]
         calls = status.get("activeDialogs", status.get("activeSessions"))
         sets.add_row(
@@ -50,7 +50,7 @@ def picture(up: Supervisor) -> Group:
             _state(row),
         )
         for slot in up.pods.of(one.key):
-            pod = pod_row(up, one, slot)
+            pod = pod_row(up, slot)
             phase = Text(pod["phase"], style=COLOURS.get(pod["phase"], ""))
             pods.add_row(
                 pod["name"],

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
-from sipfleet.api import MediaPool, Resource, SipCluster
-from sipfleet.api.errors import Fault, ManifestError
-from sipfleet.api.manifest import parse_manifests
+from sipfleet.api import Fault, ManifestError, MediaPool, Resource, SipCluster
 
 
 def _fault(resource: Resource, path: str, given: object, allowed: str) -> Fault:
@@ -38,10 +34,10 @@ def _faults(resources: Sequence[Resource]) -> Iterator[Fault]:
     for cluster in clusters:
         if (cluster.namespace, cluster.name) in names:
             yield _fault(cluster, "metadata.name", cluster.name, "a name that no MediaPool has (pods are called by it)")
-        for number, pool in enumerate(cluster.spec.media_pools):
-            if (cluster.namespace, pool) not in names:
-                have = ", ".join(sorted(name for space, name in names if space == cluster.namespace)) or "none is given"
-                yield _fault(cluster, f"spec.mediaPools[{number}]", pool, f"MediaPools of its namespace: {have}")
+        for number, name in enumerate(cluster.spec.media_pools):
+            if (cluster.namespace, name) not in names:
+                have = ", ".join(sorted(n for space, n in names if space == cluster.namespace)) or "none is given"
+                yield _fault(cluster, f"spec.mediaPools[{number}]", name, f"MediaPools of its namespace: {have}")
     stores = {r.spec.store.url for r in resources}
     if len(stores) > 1:
         for resource in resources:
@@ -69,15 +65,3 @@ def check_fixed(resources: Iterable[Resource], address: str | None, store: str |
             faults.append(_fault(resource, "spec.store", resource.spec.store.url or "managed", allowed))
     if faults:
         raise ManifestError(faults)
-
-
-def scaled(resource: Resource, replicas: object) -> Resource:
-    """The manifest with a fixed number of pods.
-
-    Raises `ManifestError`.
-    """
-    wire: dict[str, Any] = resource.to_wire()
-    wire.pop("status", None)
-    wire["spec"].pop("autoscale", None)
-    wire["spec"]["replicas"] = replicas
-    return parse_manifests([("scale", json.dumps(wire))])[0]  # JSON is YAML

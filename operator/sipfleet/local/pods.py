@@ -76,7 +76,12 @@ class Pods:
         """Run a coroutine beside; it ends with us."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._events.warn("InternalError", "cluster", f"{type(error).__name__}: {error}")
 
     def create(self, slot: Slot) -> None:
         """Put a slot in place and start its first pod."""

@@ -8,12 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 import sipcore
-from sipfleet.api.errors import ManifestError
-from sipfleet.api.manifest import parse_manifests
+from sipfleet.api import ManifestError, parse_manifests, scaled
 from sipfleet.local import releases
 from sipfleet.local.apiserver import Answer, ApiServer, Handler, Request, problem
 from sipfleet.local.errors import LocalError
-from sipfleet.local.manifests import scaled
 from sipfleet.local.sets import SetState
 from sipfleet.local.slots import Slot
 from sipfleet.local.state import StateDirectory
@@ -74,11 +72,11 @@ class Routes:
 
     async def list_sets(self, request: Request) -> Answer:
         kind = KINDS[request.path["kind"]]
-        return 200, [resource_row(self._supervisor, one) for one in self._supervisor.sets if one.key.kind == kind]
+        return 200, [resource_row(one) for one in self._supervisor.sets if one.key.kind == kind]
 
     async def get_set(self, request: Request) -> Answer:
         one = self._find(request)
-        return (200, resource_row(self._supervisor, one)) if one is not None else self._no_set(request)
+        return (200, resource_row(one)) if one is not None else self._no_set(request)
 
     async def delete_set(self, request: Request) -> Answer:
         one = self._find(request)
@@ -101,6 +99,8 @@ class Routes:
         if one is None:
             return self._no_set(request)
         wanted = request.body.get("replicas") if isinstance(request.body, dict) else None
+        if not isinstance(wanted, int):
+            return problem(400, 'the body is {"replicas": N}')
         try:
             resource = scaled(one.resource, wanted)
         except ManifestError as error:
@@ -121,13 +121,13 @@ class Routes:
 
     async def list_pods(self, request: Request) -> Answer:
         up = self._supervisor
-        return 200, [pod_row(up, one, slot) for one in up.sets for slot in up.pods.of(one.key)]
+        return 200, [pod_row(up, slot) for one in up.sets for slot in up.pods.of(one.key)]
 
     async def get_pod(self, request: Request) -> Answer:
         slot = self._supervisor.pods.named(request.path["name"])
         if slot is None:
             return self._no_pod(request)
-        return 200, pod_row(self._supervisor, self._supervisor.sets.by_key[slot.owner], slot)
+        return 200, pod_row(self._supervisor, slot)
 
     async def drain(self, request: Request) -> Answer:
         slot = self._supervisor.pods.named(request.path["name"])

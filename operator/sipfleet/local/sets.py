@@ -6,16 +6,16 @@ All of it stands in the state directory, so that a supervisor that was killed go
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
-from sipfleet.api import MediaPool, Resource, SipCluster
-from sipfleet.local.interim import revision_of
+from sipfleet.api import MediaPool, Resource, SipCluster, revision
 from sipfleet.local.slots import SetKey
 from sipfleet.local.state import StateDirectory
-from sipfleet.plan.types import SetStatus
+from sipfleet.plan.types import Desired, Observed, SetStatus
 
 KINDS: dict[str, type[SipCluster] | type[MediaPool]] = {"SipCluster": SipCluster, "MediaPool": MediaPool}
 
@@ -35,15 +35,17 @@ class SetState:
     """One more with each change of `spec`."""
     deleting: bool = False
     status: SetStatus = field(default_factory=SetStatus)
+    desired: Desired | None = None
+    observed: Observed | None = None
+    """What the planner was last told."""
     revisions: dict[str, Resource] = field(default_factory=dict)
     """What each revision that is still named was made of."""
     problem: tuple[str, str] | None = None
     """(reason, message) when the manifest of today cannot be followed; the last good one is."""
-    problem_since: float = 0.0
 
     @property
     def revision(self) -> str:
-        return revision_of(self.resource)
+        return revision(self.resource)
 
     def keep_revisions(self, in_use: set[str]) -> None:
         """Forget what no pod and no status names any more."""
@@ -142,8 +144,7 @@ class Sets:
                 one.revisions[name] = made_of
         with contextlib.suppress(msgspec.ValidationError):
             one.status = msgspec.convert(self._state.read_json(f"status/{_file(key)}") or {}, SetStatus)
-        if one.status.revision and one.status.revision not in one.revisions:
-            one.status = SetStatus(replicas=one.status.replicas)
+        one.status = _without_pods(one.status, one.revision, one.revisions)
         return one
 
     def _write(self, name: str, value: Any) -> None:
@@ -151,6 +152,15 @@ class Sets:
         if self._written.get(name) != text:
             self._state.write_text(name, text)
             self._written[name] = text
+
+
+def _without_pods(status: SetStatus, wanted: str, known: Mapping[str, Resource]) -> SetStatus:
+    """What an earlier run remembers, now that none of its pods is left: there is nothing to roll or to drain, so pods
+    are made of the wanted revision at once, unless that one is known to be bad."""
+    status = replace(status, rolling=None, roll_start=None, drains=(), srv_records=())
+    if status.failed == wanted and status.revision in known:
+        return status
+    return replace(status, revision="", failed=None, failed_message="")
 
 
 def _file(key: SetKey) -> str:

@@ -12,19 +12,19 @@ import os
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Callable
 
 import msgspec
 
 from sipcore.record import Lease
 from sipfleet import render
-from sipfleet.api import MediaPool, Resource, SipCluster
+from sipfleet.api import MediaPool, Resource, SipCluster, desired
 from sipfleet.local import addresses, admin, observe
 from sipfleet.local.apiserver import ApiServer
 from sipfleet.local.errors import AddressError, LocalError
 from sipfleet.local.events import Events
 from sipfleet.local.execute import Executor
-from sipfleet.local.interim import desired_of
 from sipfleet.local.manifests import check_fixed, check_fleet
 from sipfleet.local.pods import Pods, Rendered
 from sipfleet.local.releases import installed, missing_text
@@ -34,7 +34,7 @@ from sipfleet.local.state import StateDirectory
 from sipfleet.local.store import StoreReader
 from sipfleet.local.storeserver import StoreServer
 from sipfleet.plan import plan
-from sipfleet.plan.types import Observed, Phase, SetStatus
+from sipfleet.plan.types import Observed, Phase, SetStatus, SlotObservation
 
 INTERVAL = 1.0
 HURRY = 0.25
@@ -52,8 +52,6 @@ class Supervisor:
         self.changed = asyncio.Event()
         """Set when the planner should look again."""
         self.stopped = asyncio.Event()
-        self.observed: dict[object, Observed] = {}
-        """What the planner was last told of each set."""
         self.on_look: list[Callable[[], None]] = []
         """Called after each turn, for the display."""
         self._dirty = False
@@ -107,7 +105,10 @@ class Supervisor:
         try:
             while not self.stopped.is_set():
                 self.changed.clear()
-                await self._turn()
+                try:
+                    await self._turn()
+                except Exception as error:  # calls are up: one bad turn must not end the cluster
+                    self.events.warn("InternalError", "cluster", traceback.format_exc(limit=-3).strip() or str(error))
                 pause = HURRY if self._busy() else INTERVAL
                 change = asyncio.ensure_future(self.changed.wait())
                 await asyncio.wait([stop, change], timeout=pause, return_when=asyncio.FIRST_COMPLETED)
@@ -148,10 +149,15 @@ class Supervisor:
             listener()
 
     def _follow(self, one: SetState, now: float) -> None:
-        observed = self.observe(one)
-        self.observed[one.key] = observed
-        wanted = self._accepted(one, now)
-        decided = plan(desired_of(wanted, one), observed, now)
+        one.observed = self.observe(one)
+        one.desired = desired(
+            self._accepted(one),
+            generation=one.generation,
+            deleting=one.deleting,
+            shared_address=True,
+            problem=one.problem,
+        )
+        decided = plan(one.desired, one.observed, now)
         before = one.status
         one.status = decided.status
         one.keep_revisions({slot.revision for slot in self.pods.of(one.key)})
@@ -161,20 +167,19 @@ class Supervisor:
             self.executor.carry_out(one.key, action)
         if one.deleting and not self.pods.of(one.key):
             self.sets.forget(one)
-            self.observed.pop(one.key, None)
             self.executor.published.pop(one.key, None)
             self.events.add("Deleted", str(one.key), "drained and gone")
 
+    def look(self, slot: Slot) -> SlotObservation:
+        """What stands now, of one pod."""
+        view = self.store.views.get(slot.owner.store)
+        clock = asyncio.get_running_loop().time()
+        return observe.observation(slot, observe.lease_state(slot, view, bool(self.store.available), clock))
+
     def observe(self, one: SetState) -> Observed:
         """What stands now, of one set."""
-        view = self.store.views.get(one.key.store)
-        clock = asyncio.get_running_loop().time()
-        available = bool(self.store.available)
         return Observed(
-            slots=tuple(
-                observe.observation(slot, observe.lease_state(slot, view, available, clock))
-                for slot in self.pods.of(one.key)
-            ),
+            slots=tuple(self.look(slot) for slot in self.pods.of(one.key)),
             status=one.status,
             store_available=self.store.available,
             published=self.executor.published.get(one.key, ()),
@@ -217,21 +222,14 @@ class Supervisor:
             self.events.add("Evicting", f"pod/{slot.name}", "asked for: drained, then replaced")
             self.changed.set()
 
-    def _accepted(self, one: SetState, now: float) -> Resource:
+    def _accepted(self, one: SetState) -> Resource:
         """The manifest to follow: that of today, or the last good one when its release is not installed."""
         version = one.resource.spec.version
-        problem = None
-        if version is not None:
-            found = installed(self.state)
-            if version not in found:
-                problem = ("ReleaseNotInstalled", missing_text(version, list(found)))
-        if (problem is None) != (one.problem is None):
-            one.problem_since = now
-            if problem is not None:
-                self.events.warn(problem[0], str(one.key), problem[1])
-        one.problem = problem
-        if problem is None:
+        found = installed(self.state) if version is not None else {}
+        if version is None or version in found:
+            one.problem = None
             return one.resource
+        one.problem = ("ReleaseNotInstalled", missing_text(version, list(found)))
         return one.revisions.get(one.status.revision, one.resource)
 
     def _tell_conditions(self, one: SetState, before: SetStatus) -> None:
@@ -359,7 +357,7 @@ class Supervisor:
                         probe.bind((self.address, listener.port))
                     except OSError as error:
                         raise AddressError(
-                            f"{cluster.name}, listener {listener.name}: {self.address}:{listener.port}: {error.strerror}.\n"
+                            f"listener {listener.name}: {self.address}:{listener.port}: {error.strerror}.\n"
                             "End what uses it, or choose another: spec.exposure {type: virtualIP, address: 127.x.y.1}"
                         ) from None
 

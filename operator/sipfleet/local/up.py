@@ -9,9 +9,7 @@ import sys
 
 import click
 
-from sipfleet.api import Resource, SipCluster
-from sipfleet.api.errors import ManifestError
-from sipfleet.api.manifest import parse_manifests
+from sipfleet.api import ManifestError, Resource, SipCluster, parse_manifests
 from sipfleet.local.commands import read_texts
 from sipfleet.local.errors import LocalError
 from sipfleet.local.manifests import check_fleet

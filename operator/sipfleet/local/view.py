@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sipfleet.local.interim import status_of
+from sipfleet.api import MediaPoolStatus, SipClusterStatus, report
 from sipfleet.local.sets import SetState
 from sipfleet.local.slots import Slot
+from sipfleet.plan import pod_phase
 
 if TYPE_CHECKING:
     from sipfleet.local.supervisor import Supervisor
 
 
-def pod_row(up: Supervisor, one: SetState, slot: Slot) -> dict[str, Any]:
+def pod_row(up: Supervisor, slot: Slot) -> dict[str, Any]:
     """One pod."""
     said = slot.said if slot.pid is not None else None
-    observed = up.observed.get(one.key)
-    phase = next((p.phase for p in status_of(one, observed, up.address).pods if p.ordinal == slot.ordinal), None)
+    phase = pod_phase(up.look(slot))
     return {
         "name": slot.name,
         "set": slot.owner.name,
@@ -25,7 +24,7 @@ def pod_row(up: Supervisor, one: SetState, slot: Slot) -> dict[str, Any]:
         "ordinal": slot.ordinal,
         "uid": slot.uid,
         "pid": slot.pid,
-        "phase": phase or str(slot.phase),
+        "phase": phase,
         "process": str(slot.phase),
         "ready": slot.ready,
         "serving": slot.serving,
@@ -45,23 +44,17 @@ def pod_row(up: Supervisor, one: SetState, slot: Slot) -> dict[str, Any]:
     }
 
 
-def resource_row(up: Supervisor, one: SetState) -> dict[str, Any]:
+def _status(one: SetState) -> SipClusterStatus | MediaPoolStatus:
+    if one.desired is None or one.observed is None:  # just applied, not looked at yet
+        return SipClusterStatus() if one.key.kind == "SipCluster" else MediaPoolStatus()
+    return report(one.desired, one.observed, one.status)
+
+
+def resource_row(one: SetState) -> dict[str, Any]:
     """A manifest with its status, as kubectl would give it."""
     wire = one.resource.to_wire()
     wire["metadata"] = {**wire["metadata"], "generation": one.generation}
-    status = status_of(one, up.observed.get(one.key), up.address).model_dump(mode="json", exclude_none=True)
-    if one.problem is not None:
-        reason, message = one.problem
-        since = datetime.fromtimestamp(int(one.problem_since), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        refused = {
-            "type": "Accepted",
-            "status": "False",
-            "reason": reason,
-            "message": message,
-            "lastTransitionTime": since,
-            "observedGeneration": one.generation,
-        }
-        status["conditions"] = [refused if c["type"] == "Accepted" else c for c in status["conditions"]]
+    status = _status(one).model_dump(mode="json", exclude_none=True)
     wire["status"] = status
     return wire
 
