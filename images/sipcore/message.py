@@ -78,7 +78,7 @@ _FOLD = re.compile(rb"\r\n[ \t]+")
 _TAG = re.compile(rb";[ \t]*tag[ \t]*=[ \t]*([^;,\s]+)", re.IGNORECASE)
 _VIA = re.compile(
     rb"[ \t]*SIP[ \t]*/[ \t]*2\.0[ \t]*/[ \t]*([^\s/;,]+)[ \t]+"
-    rb"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?:[ \t]*:[ \t]*([0-9]{1,5}))?[ \t]*((?:;.*)?)\Z",
+    rb"((\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?:[ \t]*:[ \t]*([0-9]{1,5}))?)[ \t]*((?:;.*)?)\Z",
     re.IGNORECASE | re.DOTALL,
 )
 _BRANCH = re.compile(rb";[ \t]*branch[ \t]*=[ \t]*([^;,\s]+)", re.IGNORECASE)
@@ -106,7 +106,7 @@ class BadMessage(SipcoreError):  # noqa: N818 - the name of the thing, as in 400
 class Via:
     """One Via value (RFC 3261 20.42)."""
 
-    __slots__ = ("branch", "host", "params", "port", "rest", "transport", "value")
+    __slots__ = ("branch", "host", "params", "port", "rest", "sent_by", "transport", "value")
 
     def __init__(self, value: bytes, rest: bytes = b"") -> None:
         """`value` is one Via value, `rest` what followed it on its line after the comma.
@@ -119,17 +119,14 @@ class Via:
         self.value = value
         self.rest = rest
         self.transport: bytes
+        self.sent_by: bytes
+        """`host` or `host:port`, as written."""
         self.host: bytes
         self.params: bytes
-        self.transport, self.host, port, self.params = match.groups()
+        self.transport, self.sent_by, self.host, port, self.params = match.groups()
         self.port = int(port) if port else 0
         branch = _BRANCH.search(self.params)
         self.branch: bytes = branch[1] if branch else b""
-
-    @property
-    def sent_by(self) -> bytes:
-        """`host` or `host:port`, as written but for blanks."""
-        return b"%b:%d" % (self.host, self.port) if self.port else self.host
 
     @property
     def cookie(self) -> bool:

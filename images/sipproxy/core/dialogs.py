@@ -1,0 +1,210 @@
+"""The dialogs that this proxy knows: made at the first 2xx, found for each later request, ended by a BYE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sipcore.message import ALLOW, CONTACT, FROM, RECORD_ROUTE, SUPPORTED, TO, Message
+from sipcore.record import Cdr, DialogRecord, Party
+from sipcore.uri import Address, Uri, UriError, name_addr, parse_uri
+
+from .context import Branch, Context, Dialog
+from .node import Node
+
+if TYPE_CHECKING:
+    from .ownership import Ownership
+
+MAX_CALLEES = 16
+"""Forked 2xx kept for one call; more are forwarded and served by their token."""
+
+
+class Dialogs:
+    """The table of dialogs and what changes it."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.ownership: Ownership
+
+    def find(self, call_id: bytes, from_tag: bytes, to_tag: bytes) -> Dialog | None:
+        """The dialog of a request by its Call-ID under either tag (DESIGN 2.6)."""
+        node = self._node
+        dialog = node.dialogs.get(node.key.dialog_key(call_id, from_tag))
+        if dialog is None and to_tag:
+            dialog = node.dialogs.get(node.key.dialog_key(call_id, to_tag))
+        return dialog if dialog is not None and dialog.record.call_id == call_id else None
+
+    def confirm(self, context: Context, branch: Branch, response: Message) -> None:
+        """A 2xx to an INVITE is about to be forwarded: make the dialog, or refresh its targets (RFC 3261 12.2.1.2)."""
+        if context.dialog is not None:
+            if context.message is not None:
+                self._refresh(context.dialog, context.message, response)
+            return
+        node = self._node
+        tag = response.tag(TO)
+        message = context.message
+        if message is None:
+            dialog = node.dialogs.get(node.key.dialog_key(context.call_id, response.tag(FROM)))
+            if dialog is not None:
+                self._forked(dialog, tag, branch, response)
+            return
+        from_tag = message.tag(FROM)
+        key = node.key.dialog_key(context.call_id, from_tag)
+        caller = self.party(message, FROM, from_tag, context.source, context.listener, message.all_lines(RECORD_ROUTE))
+        caller.cseq = int(context.cseq)
+        record = DialogRecord(
+            call_id=context.call_id,
+            key=key,
+            caller=caller,
+            callees=[self._callee(tag, branch, response)],
+            via_branch=context.via_branch,
+            invite_cseq=int(context.cseq),
+            started=context.started,
+            answered=node.wall,
+            source_ip=context.source[0],
+            request_uri=context.uri,
+            target_uri=branch.target.uri,
+        )
+        if context.media is not None:
+            context.media.into(record)
+        self.install(Dialog(key, record))
+        node.count["answered"] += 1
+
+    def install(self, dialog: Dialog) -> None:
+        """Own a dialog: it stands in the table and, before anything else leaves, in the store."""
+        self.add(dialog)
+        self.ownership.put(dialog)
+
+    def add(self, dialog: Dialog) -> None:
+        """Own a dialog that stands in the store already."""
+        node = self._node
+        known = node.dialogs.get(dialog.key)
+        if known is None or known.ended or not known.owned:
+            node.owned += 1
+        node.dialogs[dialog.key] = dialog
+
+    def lose(self, dialog: Dialog) -> None:
+        """Somebody else owns it now."""
+        node = self._node
+        if dialog.owned and not dialog.ended:
+            node.owned -= 1
+        dialog.owned = False
+        if node.dialogs.get(dialog.key) is dialog:
+            del node.dialogs[dialog.key]
+
+    def end(self, dialog: Dialog, by: str) -> None:
+        """A BYE is about to be forwarded: the record ends and the CDR is written before it (DESIGN 2.8)."""
+        if dialog.ended:
+            return
+        node = self._node
+        dialog.ended = True
+        if dialog.owned:
+            node.owned -= 1
+        node.count["ended"] += 1
+        cdr = self.cdr(dialog.record, by)
+        self.ownership.end(dialog, cdr)
+        node.log(
+            "info",
+            "call-ended",
+            dialog.record.call_id,
+            duration=round(cdr.duration, 3),
+            ended_by=by,
+            src_user=cdr.src_user,
+            dst_user=cdr.dst_user,
+            dst_domain=cdr.dst_domain,
+        )
+
+    def forget(self, dialog: Dialog) -> None:
+        """The BYE's transaction is over."""
+        if dialog.ended and self._node.dialogs.get(dialog.key) is dialog:
+            del self._node.dialogs[dialog.key]
+
+    def cdr(self, record: DialogRecord, by: str) -> Cdr:
+        """FEATURES CDR-02."""
+        now = self._node.wall
+        source, asked, target = (_uri(u) for u in (record.caller.uri, record.request_uri, record.target_uri))
+        return Cdr(
+            id=record.key.hex(),
+            call_id=record.call_id.decode("utf-8", "replace"),
+            src_user=_text(source.user),
+            src_domain=_text(source.host),
+            src_ip=record.source_ip,
+            dst_ouser=_text(asked.user),
+            dst_user=_text(target.user),
+            dst_domain=_text(target.host),
+            started=round(record.started, 3),
+            answered=round(record.answered, 3),
+            ended=round(now, 3),
+            duration=round(max(0.0, now - record.answered), 3),
+            ended_by=by,
+            owner=self._node.config.pod.name,
+            relay=record.relay_pod,
+        )
+
+    def _callee(self, tag: bytes, branch: Branch, response: Message) -> Party:
+        routes = response.all_lines(RECORD_ROUTE)
+        ours = [i for i, line in enumerate(routes) if self._is_own(line)]
+        # Seen from us the callee's route set is what stands below (before) our own Record-Route (RFC 3261 12.1.2).
+        below = routes[: ours[-1]] if ours else []
+        return self.party(response, TO, tag, branch.target.address, branch.context.listener, below[::-1])
+
+    def party(
+        self, message: Message, side: int, tag: bytes, source: Address, listener: int, routes: list[bytes]
+    ) -> Party:
+        """What a message says of the side that sent it."""
+        return Party(
+            tag=tag,
+            uri=message.uri_of(side),
+            target=message.uri_of(CONTACT) if CONTACT in message.first else b"",
+            contact=message.value(CONTACT),
+            routes=[line.partition(b":")[2].strip() for line in routes],
+            source=source,
+            listener=listener,
+            allow=message.value(ALLOW),
+            supported=message.value(SUPPORTED),
+        )
+
+    def _is_own(self, line: bytes) -> bool:
+        try:
+            return self._node.router.is_our_route(parse_uri(name_addr(line.partition(b":")[2])[0]))
+        except UriError:
+            return False
+
+    def _forked(self, dialog: Dialog, tag: bytes, branch: Branch, response: Message) -> None:
+        callees = dialog.record.callees
+        if all(callee.tag != tag for callee in callees) and len(callees) < MAX_CALLEES:
+            callees.append(self._callee(tag, branch, response))
+            self.ownership.put(dialog)
+
+    def _refresh(self, dialog: Dialog, request: Message, response: Message) -> None:
+        from_tag = request.tag(FROM)
+        by_caller = from_tag == dialog.record.caller.tag
+        callee = self.callee(dialog, request.tag(TO) if by_caller else from_tag)
+        pairs = [(dialog.record.caller, request if by_caller else response)]
+        if callee is not None:
+            pairs.append((callee, response if by_caller else request))
+        changed = False
+        for party, message in pairs:
+            contact = message.value(CONTACT)
+            if contact and contact != party.contact:
+                party.contact, party.target, changed = contact, message.uri_of(CONTACT), True
+        if changed:
+            self.ownership.put(dialog)
+
+    def callee(self, dialog: Dialog, tag: bytes) -> Party | None:
+        """The callee with this tag; the first one when the tag is nobody's."""
+        callees = dialog.record.callees
+        return next((c for c in callees if c.tag == tag), callees[0] if callees else None)
+
+
+_NOBODY = Uri(b"sip", b"", b"", 0, b"")
+
+
+def _uri(text: bytes) -> Uri:
+    try:
+        return parse_uri(text)
+    except UriError:
+        return _NOBODY
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
