@@ -1,0 +1,204 @@
+"""The command `sipproxy`: a configuration file into a core, an edge and an admin port, then the loop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import gc
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random, SystemRandom
+from time import CLOCK_BOOTTIME, clock_gettime, time
+
+import uvloop
+
+from sipcore import __version__
+from sipcore.admin import Handler, Reply, json_body, text
+from sipcore.config import ProxyConfig, endpoint, parse_config
+from sipcore.errors import ConfigError
+from sipcore.keys import KEY_BYTES, ClusterKey
+from sipproxy.adminport import serve_admin
+from sipproxy.core import ProxyCore
+from sipproxy.core.events import Configure, Cordon, Drain, Uncordon
+from sipproxy.edge import Edge
+from sipproxy.log import JsonLog
+
+PR_SET_PDEATHSIG = 1
+EMPTY_POLL = 0.1
+"""Seconds between looks whether a draining proxy is empty."""
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="sipproxy", description="A SIP proxy that shares its address with its peers.")
+    result.add_argument("--config", metavar="FILE", required=True, help="TOML or JSON (docs/decisions/0003)")
+    result.add_argument("--check", action="store_true", help="read the configuration, say what is wrong, end")
+    result.add_argument(
+        "--die-with-parent",
+        metavar="PID",
+        nargs="?",
+        type=int,
+        const=0,
+        help="end when the process that started it ends",
+    )
+    result.add_argument("--version", action="version", version=f"sipproxy {__version__}")
+    return result
+
+
+def read_config(path: Path) -> ProxyConfig:
+    """Raises `ConfigError`, `OSError`."""
+    return parse_config(path.read_text(), path.suffix, ProxyConfig)
+
+
+def read_key(config: ProxyConfig) -> ClusterKey:
+    """The cluster key, or one of this process alone.
+
+    Raises `ConfigError`, `OSError`.
+    """
+    if config.key_file:
+        return ClusterKey.parse(Path(config.key_file).read_text())
+    return ClusterKey(secrets.token_bytes(KEY_BYTES))
+
+
+class Program:
+    """One running proxy."""
+
+    def __init__(self, path: Path, config: ProxyConfig, broken: frozenset[str]) -> None:
+        """Raises `ConfigError`, `OSError`."""
+        self._path = path
+        self._config = config
+        self._broken = broken
+        config.pod.uid = config.pod.uid or secrets.token_hex(8)
+        self._log = JsonLog(config.pod.name, config.log_level)
+        wall = time() - clock_gettime(CLOCK_BOOTTIME)
+        rng = Random(SystemRandom().getrandbits(128))
+        self.core = ProxyCore(config, read_key(config), rng, wall, adopt="adoption" not in broken)
+        self._stop = asyncio.Event()
+        self._edge: Edge | None = None
+
+    async def run(self) -> None:
+        """Until SIGINT, or until a drain that SIGTERM began is over. Raises `OSError` when an address is taken."""
+        if self._broken:
+            self._log.line("warning", "broken-on-purpose", fields={"switches": sorted(self._broken)})
+        edge = self._edge = Edge(self._config, self.core, self._log)
+        admin = None
+        if self._config.admin:
+            admin = await serve_admin(endpoint(self._config.admin), self._table())
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self._terminate)
+        edge.start()
+        gc.collect()
+        gc.freeze()
+        self._log.line("info", "started", fields={"version": __version__, "uid": self._config.pod.uid})
+        await self._stop.wait()
+        if admin is not None:
+            admin.close()
+        await edge.close()
+        self._log.line("info", "stopped")
+
+    def _terminate(self) -> None:
+        """SIGTERM: leave without dropping anything (DESIGN 4.5)."""
+        if "drain" in self._broken:
+            os._exit(0)
+        self._feed(Drain())
+        self._leave_when_empty()
+
+    def _leave_when_empty(self) -> None:
+        if self.core.empty:
+            self._stop.set()
+        else:
+            asyncio.get_running_loop().call_later(EMPTY_POLL, self._leave_when_empty)
+
+    def _feed(self, event: Cordon | Uncordon | Drain | Configure) -> None:
+        assert self._edge is not None
+        self._edge.feed(event)
+
+    def _table(self) -> dict[tuple[str, str], Handler]:
+        def told(event: Cordon | Uncordon | Drain) -> Handler:
+            def handler() -> Reply:
+                self._feed(event)
+                return self._status()
+
+            return handler
+
+        return {
+            ("GET", "/livez"): lambda: text(200, "ok"),
+            ("GET", "/readyz"): lambda: text(200, "ok") if self.core.ready else text(503, "not ready"),
+            ("GET", "/status"): self._status,
+            ("GET", "/metrics"): self._metrics,
+            ("POST", "/cordon"): told(Cordon()),
+            ("POST", "/uncordon"): told(Uncordon()),
+            ("POST", "/drain"): told(Drain()),
+            ("POST", "/reload"): self._reload,
+        }
+
+    def _status(self) -> Reply:
+        return json_body(200, json.dumps(self.core.status()).encode())
+
+    def _metrics(self) -> Reply:
+        from sipproxy.metrics import CONTENT_TYPE, render  # prometheus_client would double the time to start
+
+        return 200, CONTENT_TYPE, render(self.core, self._config.pod)
+
+    def _reload(self) -> Reply:
+        try:
+            new = read_config(self._path)
+            new.pod.uid = new.pod.uid or self._config.pod.uid
+            changed = [
+                name
+                for name in new.__struct_fields__
+                if name not in ("domains", "routes", "log_level") and getattr(new, name) != getattr(self._config, name)
+            ]
+            if changed:
+                return text(409, f"{', '.join(changed)}: cannot change in place; domains, routes and log_level can")
+            self._feed(Configure(new))
+        except (ConfigError, OSError) as error:
+            return text(409, str(error))
+        self._config = new
+        return text(200, "reloaded")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a proxy; exit status 0 after a drain or SIGINT, 1 when an address is taken, 2 for a bad configuration."""
+    arguments = parser().parse_args(argv)
+    if arguments.die_with_parent is not None:
+        die_with_parent(arguments.die_with_parent)
+    path = Path(arguments.config)
+    broken = frozenset(filter(None, os.environ.get("SIPFLEET_BREAK", "").split(",")))
+    try:
+        config = read_config(path)
+
+        async def run() -> None:
+            program = Program(path, config, broken)
+            if not arguments.check:
+                await program.run()
+
+        uvloop.run(run())
+    except ConfigError as error:
+        print(f"sipproxy: {path}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"sipproxy: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel for SIGKILL when the parent ends; end at once when it has ended already.
+
+    `parent` is its process id, 0 when it was not given.
+    """
+    expected = parent or os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != expected:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

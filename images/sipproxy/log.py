@@ -1,0 +1,36 @@
+"""JSON lines on standard error: one object a line, with pod and Call-ID."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from time import time
+from typing import TextIO
+
+import msgspec
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class JsonLog:
+    """Writes what is at least of `level`."""
+
+    def __init__(self, pod: str, level: str = "info", out: TextIO | None = None) -> None:
+        self._pod = pod
+        self._threshold = LEVELS[level]
+        self._out = out or sys.stderr
+        self._encode = msgspec.json.Encoder().encode
+
+    def line(self, level: str, event: str, call_id: bytes = b"", fields: Mapping[str, object] | None = None) -> None:
+        if LEVELS[level] < self._threshold:
+            return
+        row: dict[str, object] = {"ts": round(time(), 3), "level": level, "pod": self._pod, "event": event}
+        if call_id:
+            row["call_id"] = call_id.decode("utf-8", "replace")
+        if fields:
+            row.update(fields)
+        try:
+            self._out.write(self._encode(row).decode() + "\n")
+            self._out.flush()
+        except (OSError, ValueError):
+            pass  # nobody reads the log any more; calls go on
