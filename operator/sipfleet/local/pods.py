@@ -17,7 +17,7 @@ from typing import Any
 from sipfleet.local import admin, probes
 from sipfleet.local.addresses import ADMIN_PORT, NG_PORT
 from sipfleet.local.backoff import Backoff
-from sipfleet.local.children import Child, bound_log, exit_text, stop_all
+from sipfleet.local.children import Child, bound_log, exit_text, last_line, stop_all
 from sipfleet.local.errors import LocalError
 from sipfleet.local.events import Events
 from sipfleet.local.releases import environment
@@ -166,9 +166,12 @@ class Pods:
             return
         delay = slot.backoff.died(child.started, asyncio.get_running_loop().time())
         slot.restarts += 1
-        what = f"{exit_text(status)}; " + (f"next start in {delay:g} s" if delay else "started again")
+        why = exit_text(status)
+        if status > 0 and (line := last_line(child.log)):
+            why += f" ({line})"
+        what = f"{why}; " + (f"next start in {delay:g} s" if delay else "started again")
         if delay:
-            slot.become(Phase.FAILED, time.time(), f"{exit_text(status)}, {slot.backoff.deaths} times in a row")
+            slot.become(Phase.FAILED, time.time(), f"{why}, {slot.backoff.deaths} times in a row")
             self._retry(slot, delay)
         else:
             self.start(slot)

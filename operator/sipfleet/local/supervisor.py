@@ -15,26 +15,24 @@ import time
 import traceback
 from collections.abc import Callable
 
-import msgspec
-
-from sipcore.record import Lease
-from sipfleet import render
-from sipfleet.api import MediaPool, Resource, SipCluster, desired
-from sipfleet.local import addresses, admin, observe
+from sipfleet.api import Resource, SipCluster, desired
+from sipfleet.local import addresses
 from sipfleet.local.apiserver import ApiServer
-from sipfleet.local.errors import AddressError, LocalError
+from sipfleet.local.configs import Configs
+from sipfleet.local.errors import AddressError
 from sipfleet.local.events import Events
 from sipfleet.local.execute import Executor
 from sipfleet.local.manifests import check_fixed, check_fleet
-from sipfleet.local.pods import Pods, Rendered
+from sipfleet.local.pods import Pods
 from sipfleet.local.releases import installed, missing_text
 from sipfleet.local.sets import Sets, SetState
+from sipfleet.local.sight import Sight
 from sipfleet.local.slots import Slot
 from sipfleet.local.state import StateDirectory
 from sipfleet.local.store import StoreReader
 from sipfleet.local.storeserver import StoreServer
 from sipfleet.plan import plan
-from sipfleet.plan.types import Observed, Phase, SetStatus, SlotObservation
+from sipfleet.plan.types import Observed, Phase, SetStatus
 
 INTERVAL = 1.0
 HURRY = 0.25
@@ -54,22 +52,25 @@ class Supervisor:
         self.stopped = asyncio.Event()
         self.on_look: list[Callable[[], None]] = []
         """Called after each turn, for the display."""
-        self._dirty = False
         cluster = next((r for r in resources if isinstance(r, SipCluster)), None)
         self.address = cluster.spec.exposure.address if cluster is not None else None
         self.net = addresses.network(state.cluster, self.address)
         if self.address is None:
             self.address = f"{self.net}.{addresses.CLUSTER_HOST}"
         self.addresses = addresses.Addresses(self.net, state.read_json("addresses.json"))
+        self._recorded: list[int] | None = None
         broken = {word.strip() for word in os.environ.get("SIPFLEET_BREAK", "").split(",")}
-        self.pods = Pods(state, self.events, self._render, self.changed.set, f"{self.net}.{addresses.CLUSTER_HOST}")
-        self.executor = Executor(self.pods, self.events, self._address_of, self._cut, skip_drains="drain" in broken)
         self.store_server: StoreServer | None = None
         url = next((r.spec.store.url for r in resources if r.spec.store.url), None)
         if url is None:
             self.store_server = StoreServer(state, self.events, self.net, self._store_ended)
             url = self.store_server.url
         self.store = StoreReader(url)
+        self.configs = Configs(state, self.sets, self.events, self.address, url)
+        probe_source = f"{self.net}.{addresses.CLUSTER_HOST}"
+        self.pods = Pods(state, self.events, self.configs.of, self.changed.set, probe_source)
+        self.executor = Executor(self.pods, self.events, self._address_of, self._cut, skip_drains="drain" in broken)
+        self.sight = Sight(self.sets, self.pods, self.store, self.events)
         for resource in resources:
             self.sets.apply(resource)
         self.sets.drop_strangers()
@@ -137,10 +138,8 @@ class Supervisor:
 
     async def _turn(self) -> None:
         """Observe, plan, carry out: once."""
-        await self._read_store()
-        if self._dirty:
-            self._dirty = False
-            self._reload()
+        await self.sight.refresh()
+        self.configs.reload_changed(self.pods)
         now = time.time()
         for one in self.sets:
             self._follow(one, now)
@@ -170,16 +169,10 @@ class Supervisor:
             self.executor.published.pop(one.key, None)
             self.events.add("Deleted", str(one.key), "drained and gone")
 
-    def look(self, slot: Slot) -> SlotObservation:
-        """What stands now, of one pod."""
-        view = self.store.views.get(slot.owner.store)
-        clock = asyncio.get_running_loop().time()
-        return observe.observation(slot, observe.lease_state(slot, view, bool(self.store.available), clock))
-
     def observe(self, one: SetState) -> Observed:
         """What stands now, of one set."""
         return Observed(
-            slots=tuple(self.look(slot) for slot in self.pods.of(one.key)),
+            slots=tuple(self.sight.of(slot) for slot in self.pods.of(one.key)),
             status=one.status,
             store_available=self.store.available,
             published=self.executor.published.get(one.key, ()),
@@ -194,7 +187,7 @@ class Supervisor:
             results.append({"kind": resource.kind, "name": resource.name, "result": result})
             if result != "unchanged":
                 self.events.add("Applied", f"{resource.kind.lower()}/{resource.name}", result)
-        self._dirty = True
+        self.configs.dirty = True
         self.changed.set()
         return results
 
@@ -239,39 +232,6 @@ class Supervisor:
                 text = f"{condition.type}={condition.status} {condition.reason}: {condition.message}"
                 self.events.add("Condition", str(one.key), text.rstrip(": "))
 
-    async def _read_store(self) -> None:
-        clock = asyncio.get_running_loop().time()
-        slots = list(self.pods.slots.values())
-        orphans = [(s.owner.store, s.name) for s in slots if s.owner.kind == "MediaPool" and s.pid is None]
-        was = self.store.available
-        left = await self.store.read_leases([one.key.store for one in self.sets], orphans, clock)
-        if was is not None and was != self.store.available:
-            self.events.add("Store", "store", "answers again" if self.store.available else "does not answer")
-        for slot in slots:
-            if slot.name in left:
-                slot.stored_sessions = left[slot.name]
-        if self.store.available:
-            for one in self.sets:
-                observe.take_in_leases(self.pods.of(one.key), self.store.views[one.key.store])
-        else:
-            await asyncio.gather(*(self._ask(slot) for slot in slots if slot.pid is not None and slot.ready))
-
-    async def _ask(self, slot: Slot) -> None:
-        """While the store is away, a pod says on its admin port what its lease would say."""
-        uid = slot.uid
-        status, body = await admin.request((slot.address, addresses.ADMIN_PORT), "GET", "/status", 1.0)
-        if status != 200 or slot.uid != uid:
-            return
-        try:
-            said = msgspec.json.decode(body, type=dict)
-            base = {"kind": "", "pod": slot.name, "uid": uid, "set": slot.owner.name, "ordinal": slot.ordinal}
-            names = {f.name for f in msgspec.structs.fields(Lease)} - {"address", "listeners", "v"}
-            slot.reported = msgspec.convert(
-                {**base, **{k: v for k, v in said.items() if k in names}}, _LeaseWords
-            ).lease()
-        except (msgspec.MsgspecError, TypeError) as error:
-            self.events.warn("BadStatus", f"pod/{slot.name}", str(error))
-
     def _store_ended(self) -> None:
         self.store.lost(asyncio.get_running_loop().time())
         self.changed.set()
@@ -287,56 +247,6 @@ class Supervisor:
                 if slot.phase is not Phase.FAILED
             )
         )
-
-    def _render(self, slot: Slot) -> Rendered:
-        one = self.sets.by_key.get(slot.owner)
-        made_of = one.revisions.get(slot.revision) if one is not None else None
-        if one is None or made_of is None:
-            raise LocalError(f"{slot.name}: nothing is known of revision {slot.revision}")
-        place = render.Place(
-            pod=slot.name,
-            uid=slot.uid,
-            ordinal=slot.ordinal,
-            revision=slot.revision,
-            address=slot.address,
-            shared=self.address,
-            admin_port=addresses.ADMIN_PORT,
-            hop_port=addresses.HOP_PORT,
-            ng_port=addresses.NG_PORT,
-            store=self.store.url,
-            key_file=str(self.state.cluster_key()),
-        )
-        if isinstance(made_of, MediaPool):
-            return render.config_text(render.relay_config(made_of, place)), made_of.spec.version, None
-        today = one.resource
-        assert isinstance(today, SipCluster)
-        config = render.proxy_config(made_of, today, place)
-        own = next(listener for listener in config.listeners if listener.address == slot.address)
-        return render.config_text(config), made_of.spec.version, (own.address, own.port)
-
-    def _reload(self) -> None:
-        """Tell every proxy whose configuration changed to read it again."""
-        for slot in self.pods.slots.values():
-            if slot.pid is None or slot.owner.kind != "SipCluster" or slot.leave is not None:
-                continue
-            text = self._render(slot)[0]
-            if text != slot.config:
-                self.state.write_text(f"pods/{slot.name}.json", text)
-                self.pods.spawn(self._post_reload(slot, slot.uid, text))
-
-    async def _post_reload(self, slot: Slot, uid: str, text: str) -> None:
-        status, answer = await admin.request((slot.address, addresses.ADMIN_PORT), "POST", "/reload")
-        if slot.uid != uid:
-            return
-        if status == 200:
-            slot.config = text
-            self.events.add("Reloaded", f"pod/{slot.name}", "routing was changed in place")
-        else:
-            said = answer.decode("utf-8", "replace").strip()[:200]
-            self.events.warn("ReloadFailed", f"pod/{slot.name}", f"{status or 'no answer'} {said}")
-            await asyncio.sleep(2.0)
-            self._dirty = True
-            self.changed.set()
 
     def _address_of(self, slot: str) -> str:
         address = self.addresses.of(slot, {s.name for s in self.pods.slots.values()})
@@ -368,28 +278,3 @@ class Supervisor:
         if pids != self._recorded:
             self._recorded = pids
             self.state.record_run(pids, store=self.store.url, address=self.address)
-
-    _recorded: list[int] | None = None
-
-
-class _LeaseWords(msgspec.Struct, kw_only=True):
-    """The words of `GET /status` that a lease has too; the others are ignored."""
-
-    kind: str = ""
-    pod: str
-    uid: str
-    set: str
-    ordinal: int
-    index: int = 0
-    version: str = ""
-    revision: str = ""
-    capacity: int = 0
-    active: int = 0
-    transactions: int = 0
-    cordoned: bool = False
-    draining: bool = False
-    ready: bool = False
-    empty: bool = False
-
-    def lease(self) -> Lease:
-        return Lease(**msgspec.structs.asdict(self))

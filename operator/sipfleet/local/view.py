@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def pod_row(up: Supervisor, slot: Slot) -> dict[str, Any]:
     """One pod."""
     said = slot.said if slot.pid is not None else None
-    phase = pod_phase(up.look(slot))
+    phase = pod_phase(up.sight.of(slot))
     return {
         "name": slot.name,
         "set": slot.owner.name,
