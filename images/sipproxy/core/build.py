@@ -19,6 +19,7 @@ REASONS = {
     482: b"Loop Detected",
     483: b"Too Many Hops",
     487: b"Request Terminated",
+    488: b"Not Acceptable Here",
     500: b"Server Internal Error",
     503: b"Service Unavailable",
     505: b"Version Not Supported",

@@ -94,7 +94,7 @@ class Forwarding:
         context.canceled = True
         context.targets = []
         if not context.branches:
-            self._answer(context, 487)
+            self.answer(context, 487)
             return
         for branch in context.branches:
             if branch.state == _PROCEEDING:
@@ -258,9 +258,9 @@ class Forwarding:
             self._finish(context, status, data)
         else:
             # RFC 3261 16.7 step 6: a 503 is about one server, not about this proxy.
-            self._answer(context, 500 if status == 503 else status)
+            self.answer(context, 500 if status == 503 else status)
 
-    def _answer(self, context: Context, status: int) -> None:
+    def answer(self, context: Context, status: int) -> None:
         """A final response of our own."""
         tag = self._node.key.early_id(context.via_sent_by, context.via_branch, context.call_id, context.cseq)[:12]
         self._finish(context, status, build.final(context, status, tag))

@@ -18,6 +18,10 @@ from .events import (
     Datagram,
     Drain,
     Event,
+    NgReply,
+    RelayState,
+    StoreReply,
+    StoreState,
     TargetError,
     Timer,
     Uncordon,
@@ -60,6 +64,7 @@ class ProxyCore:
         ownership.requests = requests
         dialogs.ownership = forwarding.ownership = requests.ownership = ownership
         forwarding.media = requests.media = media
+        media.forwarding, media.requests, media.ownership = forwarding, requests, ownership
         self._handlers: dict[type, Callable[..., None]] = {
             Datagram: self._datagram,
             Timer: self._timer,
@@ -68,6 +73,10 @@ class ProxyCore:
             Cordon: self._cordon,
             Uncordon: self._uncordon,
             Drain: self._drain,
+            NgReply: media.reply,
+            RelayState: media.relay_state,
+            StoreReply: self._store_reply,
+            StoreState: self._store_state,
         }
 
     def feed(self, event: Event, now: float) -> list[Action]:
@@ -153,6 +162,14 @@ class ProxyCore:
         branch = self.node.branches.get(event.data[at : at + 31])
         if branch is not None and branch.target.address == event.address:
             self._engine.transport_error(branch)
+
+    def _store_reply(self, event: StoreReply) -> None:
+        """A tag of ours is whoever waits for the replies."""
+        if callable(event.tag):
+            event.tag(event.replies)
+
+    def _store_state(self, event: StoreState) -> None:
+        self._media.relays.store_changed(event.available)
 
     def _configure(self, event: Configure) -> None:
         self.node.config = event.config
