@@ -19,6 +19,7 @@ from rtprelay.core.events import (
     Action,
     ClosePort,
     Cordon,
+    Couple,
     Drain,
     Event,
     Log,
@@ -33,6 +34,7 @@ from rtprelay.core.events import (
     StoreState,
     Timer,
     Uncordon,
+    Uncouple,
 )
 from rtprelay.datapath import Datapath
 from rtprelay.lease import LeaseBeat
@@ -110,7 +112,7 @@ class Relay:
         events = self._epoll.poll(max(0.0, min(self._next() - clock(), MAX_WAIT)))
         now = clock()
         others = self.datapath.pump(events, now)
-        if core.matcher.changed:
+        if core.matcher.changed or core.matcher.couplings:
             self.act(core.flush(now))
         for fd, mask in others:
             self._control(fd, mask, now)
@@ -170,6 +172,10 @@ class Relay:
                     failed.append(PortFailed(action.handle, str(error)))
             elif isinstance(action, ClosePort):
                 self.datapath.close(action.handle)
+            elif isinstance(action, Couple):
+                self.datapath.couple(action, clock())
+            elif isinstance(action, Uncouple):
+                self.datapath.uncouple(action)
             elif isinstance(action, Store):
                 if self.link is not None:
                     self.link.send(list(action.commands), action.tag)

@@ -18,6 +18,8 @@ MAX_MISORDER = 100
 HEADER = Struct("!BBHII")
 """First byte, marker and payload type, sequence number, timestamp, SSRC."""
 
+_HEAD = Struct("!HHII")
+
 RTCP_FIRST, RTCP_LAST = 192, 223
 """Second byte of RTCP packets; RFC 5761 4 keeps RTP clear of it."""
 
@@ -104,6 +106,7 @@ class Reception:
 
     __slots__ = (
         "base",
+        "before",
         "bytes",
         "cycles",
         "expected_next",
@@ -112,7 +115,6 @@ class Reception:
         "lost_before",
         "packets",
         "rate",
-        "received",
         "ssrc",
         "transit",
     )
@@ -133,61 +135,62 @@ class Reception:
         self.expected_next = 0
         self.cycles = 0
         self.base = 0
-        self.received = 0
-        """Packets since `base`, of this SSRC."""
+        self.before = 0
+        """Packets before `base`, of other SSRCs."""
         self.lost_before = 0
-        """Of earlier SSRCs."""
+        """Lost of other SSRCs."""
 
     def count(self, data: bytes, now: float) -> bool:
         """Take in one packet, `now` in seconds; False (and nothing counted) when it is no RTP.
 
-        This runs for every packet of every call.
+        This runs for every packet of every call. The next sequence number of the known SSRC needs no other proof.
         """
         try:
-            first, _, sequence, timestamp, ssrc = HEADER.unpack_from(data)
+            head, sequence, timestamp, ssrc = _HEAD.unpack_from(data)
         except Exception:
             return False
-        if first & 0xC0 != 0x80:
-            return False
-        self.packets += 1
-        self.bytes += len(data)
-        self.last = now
         if sequence == self.expected_next and ssrc == self.ssrc:
+            self.packets += 1
+            self.bytes += len(data)
+            self.last = now
             self.expected_next = (sequence + 1) & 0xFFFF
-            if not self.expected_next:
-                self.cycles += SEQUENCES
-            self.received += 1
             transit = now * self.rate - timestamp
             delta = transit - self.transit
             self.transit = transit
             self.jitter += ((delta if delta >= 0.0 else -delta) - self.jitter) * 0.0625
-        else:
-            self._jump(sequence, timestamp, ssrc, now)
+            if sequence == 0xFFFF:
+                self.cycles += SEQUENCES
+            return True
+        if head >> 14 != VERSION or RTCP_FIRST <= head & 0xFF <= RTCP_LAST:
+            return False
+        self.packets += 1
+        self.bytes += len(data)
+        self.last = now
+        self._jump(sequence, ssrc)
+        self.transit = now * self.rate - timestamp
         return True
 
-    def _jump(self, sequence: int, timestamp: int, ssrc: int, now: float) -> None:
+    def _jump(self, sequence: int, ssrc: int) -> None:
+        """Another source, a gap, a late packet or one that came twice (RFC 3550 A.1)."""
         ahead = (sequence - self.expected_next) & 0xFFFF
         if ssrc != self.ssrc or MAX_DROPOUT <= ahead <= SEQUENCES - MAX_MISORDER:
             self.lost_before = self.lost
-            self.ssrc, self.base, self.cycles, self.received = ssrc, sequence, 0, 1
-            self.expected_next = (sequence + 1) & 0xFFFF
-            if not self.expected_next:
-                self.cycles += SEQUENCES
-        else:
-            self.received += 1
-            if ahead >= MAX_DROPOUT:
-                return  # late or twice: it counts against the loss, no more
-            if sequence < self.expected_next or sequence == 0xFFFF:
-                self.cycles += SEQUENCES
-            self.expected_next = (sequence + 1) & 0xFFFF
-        self.transit = now * self.rate - timestamp
+            self.ssrc, self.base, self.cycles, self.before = ssrc, sequence, 0, self.packets - 1
+        elif ahead >= MAX_DROPOUT:
+            return  # late or twice: it counts against the loss, no more
+        elif sequence < self.expected_next:
+            self.cycles += SEQUENCES
+        self.expected_next = (sequence + 1) & 0xFFFF
+        if sequence == 0xFFFF:
+            self.cycles += SEQUENCES
 
     @property
     def lost(self) -> int:
         """Packets expected but not received; negative when some came twice (RFC 3550 A.3)."""
         if self.ssrc < 0:
             return 0
-        return self.lost_before + self.cycles + self.expected_next - self.base - self.received
+        received = self.packets - self.before
+        return self.lost_before + self.cycles + self.expected_next - self.base - received
 
     @property
     def jitter_ms(self) -> float:

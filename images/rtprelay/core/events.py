@@ -99,6 +99,23 @@ class ClosePort(msgspec.Struct):
     handle: int
 
 
+class Couple(msgspec.Struct):
+    """All that comes to `one` is from `one_source` and leaves from `two` to `two_source`, and the other way round.
+
+    An edge may connect() both sockets; until `Uncouple` no other source can matter on these two ports.
+    """
+
+    one: int
+    one_source: Source
+    two: int
+    two_source: Source
+
+
+class Uncouple(msgspec.Struct):
+    one: int
+    two: int
+
+
 class Store(msgspec.Struct):
     """Commands for the store; without a tag nobody waits for the replies."""
 
@@ -113,4 +130,4 @@ class Log(msgspec.Struct):
     fields: dict[str, object] = {}
 
 
-Action = SendNg | SendPacket | OpenPort | ClosePort | Store | Log
+Action = SendNg | SendPacket | OpenPort | ClosePort | Couple | Uncouple | Store | Log

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rtprelay.core.events import Action
-from rtprelay.core.match import index, link
+from rtprelay.core.match import Matcher
 from rtprelay.core.model import Interface, Leg, Pair, Party, Session
 from rtprelay.core.ports import Pool
 from sipcore.errors import SipcoreError
@@ -68,7 +68,8 @@ def _leg_record(leg: Leg, parties: dict[int, int]) -> LegRecord:
 class Restorer:
     """Makes sessions out of records; legs that shared a pair share it again."""
 
-    def __init__(self, interfaces: list[Interface], pools: list[Pool]) -> None:
+    def __init__(self, interfaces: list[Interface], pools: list[Pool], matcher: Matcher) -> None:
+        self._matcher = matcher
         self._interfaces = interfaces
         self._pools = dict(zip(interfaces, pools, strict=True))
 
@@ -88,9 +89,9 @@ class Restorer:
             for leg in party.legs:
                 if leg is not None and kept.connected:
                     leg.stream.last = now  # the time that we were away is not the caller's silence
-                    index(leg)
+                    self._matcher.index(leg)
         for leg in session.legs():
-            link(leg)
+            self._matcher.link(leg)
         return session
 
     def _session(

@@ -1,16 +1,16 @@
 """Whose packet is this? The order of matching of DESIGN 3.2, learning of sources, hold buffer and quiet time.
 
 For each packet: a learnt ip:port; else the exact signalled ip:port; else the only leg on this port that waits for a
-source from this IP; else it is held for at most 200 ms, 10 packets a source, until an answer names it. Nothing is learnt
-from an IP that neither SDP nor SIP named, from RTCP, or with a payload type that was not negotiated. There is no guess:
-a packet that two legs could claim goes to neither.
+source from this IP; else it is held for at most 200 ms, 10 packets a source, until an answer names it. Nothing is
+learnt from an IP that neither SDP nor SIP named, from RTCP, or with a payload type that was not negotiated. There is no
+guess: a packet that two legs could claim goes to neither.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-from rtprelay.core.events import Action, SendPacket, Source
+from rtprelay.core.events import Action, Couple, SendPacket, Source, Uncouple
 from rtprelay.core.model import Leg, Port, Session
 from rtprelay.core.ports import Handles, waits
 from sipcore.rtp import is_rtcp, is_rtp
@@ -37,8 +37,11 @@ DROPS = ("unknown", "held", "quiet", "payload", "no_target", "rtcp", "expired")
 class Matcher:
     """The packet side of the core."""
 
-    def __init__(self, handles: Handles) -> None:
+    def __init__(self, handles: Handles, *, shared: bool) -> None:
         self._ports = handles.ports
+        self._shared = shared
+        self.couplings: list[Couple | Uncouple] = []
+        """For the edge; without effect on who hears whom."""
         self.dropped = dict.fromkeys(DROPS, 0)
         self.rtcp_packets = 0
         self.changed: set[Session] = set()
@@ -104,11 +107,12 @@ class Matcher:
         if leg.learnt is not None:
             port.learnt.pop(leg.learnt, None)
             port.routes.pop(leg.learnt, None)
+            self._uncouple(port)
         leg.learnt = source
         port.learnt[source] = leg
-        link(leg)
+        self.link(leg)
         if leg.peer is not None:
-            link(leg.peer)
+            self.link(leg.peer)
         self.changed.add(leg.party.session)
 
     def _hold(self, data: bytes, port: Port, source: Source, now: float) -> Forward | None:
@@ -197,6 +201,81 @@ class Matcher:
             if port.quiet:
                 port.quiet = {source: entry for source, entry in port.quiet.items() if entry[0] > now}
 
+    def index(self, leg: Leg) -> None:
+        """Make the leg findable on its ports, by what is known of it now."""
+        if leg.indexed:
+            self.unindex(leg)
+        rtp, rtcp = leg.pair.rtp, leg.pair.rtcp
+        rtp.legs[leg] = rtcp.legs[leg] = None
+        if leg.active:
+            if leg.remote is not None and leg.identity:
+                rtp.exact[leg.remote] = leg
+            if leg.remote_rtcp is not None and leg.identity:
+                rtcp.exact[leg.remote_rtcp] = leg
+            for ip in leg.named:
+                rtp.by_ip.setdefault(ip, []).append(leg)
+                rtcp.by_ip.setdefault(ip, []).append(leg)
+            if leg.learnt is not None:
+                rtp.learnt[leg.learnt] = leg
+        leg.indexed = True
+
+    def unindex(self, leg: Leg) -> None:
+        """Take the leg out of its ports' tables; before anything that `index` reads is changed."""
+        rtp, rtcp = leg.pair.rtp, leg.pair.rtcp
+        _remove(rtp.exact, leg.remote, leg)
+        _remove(rtcp.exact, leg.remote_rtcp, leg)
+        if _remove(rtp.learnt, leg.learnt, leg) and leg.learnt is not None:
+            rtp.routes.pop(leg.learnt, None)
+            self._uncouple(rtp)
+        for port in (rtp, rtcp):
+            port.legs.pop(leg, None)
+            for ip in leg.named:
+                legs = port.by_ip.get(ip, [])
+                if leg in legs:
+                    legs.remove(leg)
+                if not legs:
+                    port.by_ip.pop(ip, None)
+        leg.indexed = False
+
+    def link(self, leg: Leg) -> None:
+        """Decide where the leg's packets go, and say so where the packet path looks."""
+        port, source, peer = leg.pair.rtp, leg.learnt, leg.peer
+        if source is None or port.learnt.get(source) is not leg:
+            return
+        target = peer.target if peer is not None and peer.peer is leg else None
+        if peer is None or target is None or not leg.is_rtp:
+            port.routes.pop(source, None)
+            self._uncouple(port)
+            return
+        stream, out = leg.stream, peer.pair.rtp
+        if port.coupled is out and stream.target == target and stream.out == out.handle:
+            return
+        stream.out, stream.target = out.handle, target
+        port.routes[source] = stream
+        self._couple(leg, peer)
+
+    def _couple(self, leg: Leg, peer: Leg) -> None:
+        """Both ways established and both ports theirs alone: the edge may bind each to its one source."""
+        one, two = leg.pair.rtp, peer.pair.rtp
+        self._uncouple(one)
+        self._uncouple(two)
+        if self._shared or leg.learnt is None or peer.learnt is None or peer.learnt not in two.routes:
+            return
+        if _settled(leg) and _settled(peer) and peer.target == peer.learnt and leg.target == leg.learnt:
+            one.coupled, two.coupled = two, one
+            self.couplings.append(Couple(one.handle, leg.learnt, two.handle, peer.learnt))
+
+    def _uncouple(self, port: Port) -> None:
+        other = port.coupled
+        if other is not None:
+            port.coupled = other.coupled = None
+            self.couplings.append(Uncouple(port.handle, other.handle))
+
+
+def _settled(leg: Leg) -> bool:
+    """Whether no other source can take the leg over without new signalling."""
+    return leg.learnt == leg.remote or not leg.identity
+
 
 def _acceptable(leg: Leg, data: bytes) -> bool:
     """Whether a leg may learn from this packet."""
@@ -208,59 +287,8 @@ def _acceptable(leg: Leg, data: bytes) -> bool:
     return payload_type in leg.payloads or (leg.peer is not None and payload_type in leg.peer.payloads)
 
 
-def index(leg: Leg) -> None:
-    """Make the leg findable on its ports, by what is known of it now."""
-    if leg.indexed:
-        unindex(leg)
-    rtp, rtcp = leg.pair.rtp, leg.pair.rtcp
-    rtp.legs[leg] = rtcp.legs[leg] = None
-    if leg.active:
-        if leg.remote is not None and leg.identity:
-            rtp.exact[leg.remote] = leg
-        if leg.remote_rtcp is not None and leg.identity:
-            rtcp.exact[leg.remote_rtcp] = leg
-        for ip in leg.named:
-            rtp.by_ip.setdefault(ip, []).append(leg)
-            rtcp.by_ip.setdefault(ip, []).append(leg)
-        if leg.learnt is not None:
-            rtp.learnt[leg.learnt] = leg
-    leg.indexed = True
-
-
-def unindex(leg: Leg) -> None:
-    """Take the leg out of its ports' tables; before anything that `index` reads is changed."""
-    rtp, rtcp = leg.pair.rtp, leg.pair.rtcp
-    _remove(rtp.exact, leg.remote, leg)
-    _remove(rtcp.exact, leg.remote_rtcp, leg)
-    if _remove(rtp.learnt, leg.learnt, leg) and leg.learnt is not None:
-        rtp.routes.pop(leg.learnt, None)
-    for port in (rtp, rtcp):
-        port.legs.pop(leg, None)
-        for ip in leg.named:
-            legs = port.by_ip.get(ip, [])
-            if leg in legs:
-                legs.remove(leg)
-            if not legs:
-                port.by_ip.pop(ip, None)
-    leg.indexed = False
-
-
 def _remove(table: dict[Source, Leg], source: Source | None, leg: Leg) -> bool:
     if source is None or table.get(source) is not leg:
         return False
     del table[source]
     return True
-
-
-def link(leg: Leg) -> None:
-    """Decide where the leg's packets go, and say so where the packet path looks."""
-    port, source, peer = leg.pair.rtp, leg.learnt, leg.peer
-    if source is None or port.learnt.get(source) is not leg:
-        return
-    target = peer.target if peer is not None and peer.peer is leg else None
-    if peer is None or target is None or not leg.is_rtp:
-        port.routes.pop(source, None)
-        return
-    leg.stream.out = peer.pair.rtp.handle
-    leg.stream.target = target
-    port.routes[source] = leg.stream

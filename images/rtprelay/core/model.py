@@ -42,7 +42,20 @@ class Stream(Reception):
 class Port:
     """One UDP socket of ours. Its tables are the core's; the packet path only reads `routes`."""
 
-    __slots__ = ("by_ip", "exact", "handle", "held", "interface", "learnt", "legs", "number", "quiet", "routes", "rtcp")
+    __slots__ = (
+        "by_ip",
+        "coupled",
+        "exact",
+        "handle",
+        "held",
+        "interface",
+        "learnt",
+        "legs",
+        "number",
+        "quiet",
+        "routes",
+        "rtcp",
+    )
 
     def __init__(self, handle: int, interface: Interface, number: int, rtcp: bool) -> None:
         self.handle = handle
@@ -57,6 +70,8 @@ class Port:
         self.by_ip: dict[str, list[Leg]] = {}
         """By each IP that SDP or SIP named."""
         self.legs: dict[Leg, None] = {}
+        self.coupled: Port | None = None
+        """The other port of a `Couple`."""
         self.held: dict[Source, deque[tuple[float, bytes]]] = {}
         self.quiet: dict[Source, tuple[float, int]] = {}
         """DESIGN 3.6: source -> until when, and the SSRC of the call that ended."""

@@ -1,7 +1,7 @@
 """Offer and answer (RFC 3264): what a description changes in a session, and the description that goes on.
 
-Ports stay those of the first offer for as long as the session lives. Forks that answered one offer share the ports toward
-them; the one that answered last is connected, as its tag is the one that the proxy forwards.
+Ports stay those of the first offer for as long as the session lives. Forks that answered one offer share the ports
+toward them; the one that answered last is connected, as its tag is the one that the proxy forwards.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from random import Random
 import msgspec
 
 from rtprelay.core.events import Action, Source
-from rtprelay.core.match import FORMER_SECONDS, QUIET_SECONDS, Matcher, index, link, unindex
+from rtprelay.core.match import FORMER_SECONDS, QUIET_SECONDS, Matcher
 from rtprelay.core.model import Interface, Leg, Party, Session
 from rtprelay.core.ports import LegWish, Pool, SharedPool, collides
 from sipcore.errors import SipcoreError
@@ -151,10 +151,10 @@ class Negotiator:
             if leg is None:
                 continue
             self._matcher.hush(leg, now)
-            unindex(leg)
+            self._matcher.unindex(leg)
             if leg.peer is not None and leg.peer.peer is leg:
                 leg.peer.peer = None
-                link(leg.peer)
+                self._matcher.link(leg.peer)
             if id(leg.pair) not in kept:
                 self._pools[leg.pair.interface].release(leg.pair, now + QUIET_SECONDS, actions)
 
@@ -222,7 +222,7 @@ class Negotiator:
         while len(party.legs) <= number:
             party.legs.append(None)
         party.legs[number] = leg
-        index(leg)
+        self._matcher.index(leg)
         return leg
 
     def _describe(self, party: Party, sdp: Description, wishes: Wishes, now: float) -> None:
@@ -233,7 +233,7 @@ class Negotiator:
             if leg is None:
                 continue
             remote, named, identity = _address(sdp, media, party.received, wishes.trust_address)
-            unindex(leg)
+            self._matcher.unindex(leg)
             leg.active = media.port != 0
             leg.held = remote is None
             leg.direction = sdp.media_direction(media)
@@ -253,12 +253,12 @@ class Negotiator:
         for leg in legs:
             for other in list(leg.pair.rtp.legs):
                 if _siblings(leg, other):
-                    unindex(other)
-            index(leg)
+                    self._matcher.unindex(other)
+            self._matcher.index(leg)
         for leg in legs:
-            link(leg)
+            self._matcher.link(leg)
             if leg.peer is not None:
-                link(leg.peer)
+                self._matcher.link(leg.peer)
         for leg in legs:
             self._matcher.release(leg.pair.rtp, now, actions)
 

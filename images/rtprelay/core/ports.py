@@ -1,7 +1,7 @@
 """Which UDP ports a session gets: pairs of its own from a range, or a place on pairs that all share (DESIGN 3.2).
 
-RTP is even, RTCP the next (RFC 3550 11). A range keeps a small stock of pairs that are open already, so that a port which
-another program holds is found out before an offer is answered with it.
+RTP is even, RTCP the next (RFC 3550 11). A range keeps a small stock of pairs that are open already, so that a port
+which another program holds is found out before an offer is answered with it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from sipcore.sdp import normal_address
 
 STOCK = 16
 """Open pairs in reserve for each address: what one offer of eight media lines can take."""
+
+STOCK_LEAST = 4
+"""Below this, pairs in their quiet time are taken: their sources stay quiet, but a call is not refused."""
 
 FAILED_FOR = 60.0
 """Seconds until a port that could not be bound is tried again."""
@@ -96,9 +99,8 @@ class Handles:
         return Pair(rtp, self.open(interface, number + 1, True, actions))
 
     def close_pair(self, pair: Pair, actions: list[Action]) -> None:
-        for port in (pair.rtp, pair.rtcp):
-            if self.ports.pop(port.handle, None) is not None:
-                actions.append(ClosePort(port.handle))
+        handles = (pair.rtp.handle, pair.rtcp.handle)
+        actions += [ClosePort(handle) for handle in handles if self.ports.pop(handle, None) is not None]
 
 
 class RangePool:
@@ -118,13 +120,9 @@ class RangePool:
         self._stock: deque[Pair] = deque()
         self._at = rng.randrange(self.total)
         # A stride through the whole range: consecutive calls get ports that cannot be guessed from one another.
-        self._stride = self.total // 2 or 1
-        if self.total > 4:
-            self._stride = rng.randrange(1, self.total)
-            while gcd(self._stride, self.total) != 1:
-                self._stride = self._stride % (self.total - 1) + 1
-        elif self.total > 1:
-            self._stride = 1
+        self._stride = rng.randrange(1, self.total + 1)
+        while gcd(self._stride, self.total) != 1:
+            self._stride = self._stride % self.total + 1
 
     @property
     def free(self) -> int:
@@ -142,21 +140,18 @@ class RangePool:
             self._stock.append(pair)
 
     def _next(self, count: int, now: float) -> Iterator[int]:
-        quiet: list[int] = []
         for _ in range(self.total):
             self._at = (self._at + self._stride) % self.total
             number = self._first + 2 * self._at
-            if number in self._used:
-                continue
-            if self._avoid.get(number, 0.0) > now:
-                quiet.append(number)
+            if number in self._used or self._avoid.get(number, 0.0) > now:
                 continue
             yield number
             count -= 1
             if not count:
                 return
-        if not self._stock:
-            yield from quiet[:count]
+        quiet = sorted((until, number) for number, until in self._avoid.items() if number not in self._used)
+        for _, number in quiet[: max(0, STOCK_LEAST - len(self._stock))]:
+            yield number
 
     def take(self, leg: LegWish, now: float) -> Pair | None:
         return self._stock.popleft() if self._stock else None

@@ -107,9 +107,9 @@ class RelayCore:
             else RangePool(interface, self.spec, self._handles, rng)
             for interface in self.interfaces
         ]
-        self.matcher = Matcher(self._handles)
+        self.matcher = Matcher(self._handles, shared=self.spec.shared)
         self._negotiator = Negotiator(self.interfaces, self._pools, self.matcher, rng)
-        self._restorer = Restorer(self.interfaces, self._pools)
+        self._restorer = Restorer(self.interfaces, self._pools, self.matcher)
         self._answers = Answers()
         self._deadlines: list[tuple[float, int, bytes]] = []
         self._sequence = 0
@@ -180,6 +180,9 @@ class RelayCore:
 
     def _take(self) -> list[Action]:
         actions, self._actions = self._actions, []
+        if self.matcher.couplings:
+            couplings, self.matcher.couplings = self.matcher.couplings, []
+            actions += couplings
         return actions
 
     def _refill(self, now: float) -> None:
