@@ -19,8 +19,7 @@ spec:
     routes:
       - {{name: all, domain: {domain}, targets: ["sip:{callee}"]}}
   mediaPools: [{pool}]
-  version: {version}
----
+{version}---
 apiVersion: sipfleet.io/v1alpha1
 kind: MediaPool
 metadata: {{name: {pool}}}
@@ -29,8 +28,7 @@ spec:
   capacity: {capacity}
   ports: {{mode: {mode}, {ports}}}
   rollout: {{surge: 2}}
-  version: {version}
-"""
+{version}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,8 @@ class Manifests:
 
     network: str
     """First three octets of the loopback addresses."""
-    version: str
+    version: str | None = None
+    """The release that all pods run; None is the one that the command itself is of."""
     capacity: int = 40
     """Sessions per relay."""
     proxies: int = 2
@@ -70,5 +69,5 @@ class Manifests:
             capacity=self.capacity,
             mode="shared" if self.shared_ports else "range",
             ports=shared,
-            version=self.version,
+            version="" if self.version is None else f"  version: {self.version}\n",
         )

@@ -72,7 +72,9 @@ class Outcome:
         found = list(self.problems)
         if self.report is None:
             return found or ["not played"]
-        if not self.report.all_kept:
+        if not self.calls:
+            found.append("no call was made")
+        elif not self.report.all_kept:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.report.reasons().items())
             found.append(f"{self.calls - self.kept} calls not kept: {reasons}")
         if self.max_gap_ms >= self.gap_limit_ms:
