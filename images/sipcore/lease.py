@@ -95,11 +95,13 @@ class LeaseKeeper(LeaseView):
     def heartbeat(self) -> Command:
         """The command that renews `lease` as it stands; remember when it was sent for `answered`."""
         return HEARTBEAT.call(
-            (self.keys.leases, self.keys.beats, self.keys.index),
+            (self.keys.leases, self.keys.beats, self.keys.index, self.keys.slots),
             self.lease.id,
             encode(self.lease),
             self.lease.index,
             LEASE_KEPT_MS,
+            # What a relay has outlives its process: its next incarnation is the same relay. A proxy's is another one.
+            self.lease.pod if self.lease.kind == "relay" else "",
         )
 
     def answered(self, reply: Value, sent: float) -> None:

@@ -55,6 +55,7 @@ HEARTBEAT = Script(
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local index = tonumber(ARGV[3])
+if index == 0 and ARGV[5] ~= '' then index = tonumber(redis.call('HGET', KEYS[4], ARGV[5]) or '0') end
 local last = tonumber(redis.call('GET', KEYS[3]) or '-1')
 if last < 0 then last = (t[1] * 1000003 + t[2]) % 60000 end
 if index == 0 then
@@ -64,6 +65,7 @@ elseif index > last then
   last = index
 end
 redis.call('SET', KEYS[3], last)
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[4], ARGV[5], index) end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', now))
 local beats = redis.call('HGETALL', KEYS[2])
@@ -76,8 +78,9 @@ end
 return {string.format('%.0f', now), index, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}
 """
 )
-"""KEYS leases, beats, index; ARGV id, lease, index (0: hand one out), age in ms at which entries go.
+"""KEYS leases, beats, index, slots; ARGV id, lease, index (0: hand one out), age in ms at which entries go, slot.
 
+With a slot (a pod's name) its next incarnation gets the same index.
 -> [server time in ms, index, leases, beats], the last two flat lists of id, value."""
 
 LEASES = Script(
@@ -144,13 +147,14 @@ SCRIPTS = (HEARTBEAT, LEASES, RELEASE, ADOPT, PUT, END)
 class Keys:
     """Names of the keys of one SipCluster or MediaPool."""
 
-    __slots__ = ("beats", "cdr", "index", "leases", "place", "prefix")
+    __slots__ = ("beats", "cdr", "index", "leases", "place", "prefix", "slots")
 
     def __init__(self, namespace: str, name: str) -> None:
         self.prefix = f"sf:{namespace}/{name}".encode()
         self.leases = self.prefix + b":leases"
         self.beats = self.prefix + b":beats"
         self.index = self.prefix + b":index"
+        self.slots = self.prefix + b":slots"
         self.cdr = self.prefix + b":cdr"
         self.place = self.prefix + b":place"
 

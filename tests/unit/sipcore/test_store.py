@@ -102,6 +102,16 @@ def test_an_index_that_a_store_without_memory_gave_twice_is_given_back_by_the_yo
     assert young.lease.index not in (0, 9)
 
 
+def test_a_relay_keeps_its_index_over_a_restart_and_a_proxy_gets_another(run) -> None:  # type: ignore[no-untyped-def]
+    for kind, same in (("relay", True), ("proxy", False)):
+        first, second = LeaseKeeper(KEYS, _lease("a")), LeaseKeeper(KEYS, _lease("bb"))
+        first.lease.kind = second.lease.kind = kind
+        first.answered(run(first.heartbeat()), 0.0)
+        run(first.release())
+        second.answered(run(second.heartbeat()), 1.0)
+        assert (first.lease.index == second.lease.index) is same, kind
+
+
 def test_a_lease_is_valid_only_for_its_life_from_when_it_was_sent(run) -> None:  # type: ignore[no-untyped-def]
     keeper = LeaseKeeper(KEYS, _lease("a"))
     assert not keeper.valid(0.0)
