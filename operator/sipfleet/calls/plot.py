@@ -41,7 +41,7 @@ def draw(report: Report, path: str, title: str = "") -> None:
         _gaps(below, report)
         _events(axes, below, report)
         headline = f"{report.kept} of {len(report.calls)} calls kept, longest gap {report.max_gap_ms:.0f} ms"
-        axes.set_title(f"{title}: {headline}" if title else headline, loc="left", fontweight="bold", pad=30)
+        axes.set_title(f"{title}: {headline}" if title else headline, loc="left", fontweight="bold", pad=46)
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
         raise CallsError(f"--plot {path}: {error}") from None
@@ -77,10 +77,11 @@ def _gaps(axes: Axes, report: Report) -> None:
     axes.plot([at for at, _ in seen], [gap for _, gap in seen], ".", color=KEPT, markersize=4)
     axes.axhline(60, color=SILENCE, linewidth=0.8, linestyle="--")
     control = report.control
-    axes.plot([control.gap_at], [control.gap_ms], "D", color=CONTROL, markersize=5, label="control stream, its longest")
+    axes.plot([control.gap_at], [control.gap_ms], "D", color=CONTROL, markersize=5, label="longest of the control stream")
     axes.set_yscale("symlog", linthresh=100)
     axes.set_ylim(0, max([100.0, control.gap_ms, *(gap for _, gap in seen)]) * 1.3)
-    axes.set_ylabel("longest gap, ms")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_ylabel("gap, ms")
     axes.set_xlabel("seconds")
     axes.legend(loc="upper right", frameon=False, fontsize=8)
     _plain(axes)
