@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 _addresses = itertools.count(1)
+_nets = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -17,9 +18,23 @@ def loopback_address() -> Callable[[], str]:
 
     The second byte from the end comes from the process id: two runs at a time seldom meet.
     """
-    net = 16 + os.getpid() % 224
+    net = 16 + os.getpid() % 100
 
     def next_address() -> str:
         return f"127.103.{net}.{next(_addresses)}"
 
     return next_address
+
+
+@pytest.fixture(scope="session")
+def loopback_net() -> Callable[[], str]:
+    """Gives /24 networks as three octets (`127.103.130`), for a test that lets a cluster choose within its own.
+
+    They lie in the upper half of 127.103.0.0/16, away from those of `loopback_address`.
+    """
+    first = os.getpid()
+
+    def next_net() -> str:
+        return f"127.103.{120 + (first + next(_nets)) % 130}"
+
+    return next_net

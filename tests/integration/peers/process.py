@@ -26,13 +26,13 @@ def find_program(name: str) -> str:
     return path
 
 
-def wait_for(condition: Callable[[], bool], limit: float, what: str) -> None:
-    """Poll every 10 ms until `condition()` holds; `PeerError` after `limit` seconds."""
+def wait_for(condition: Callable[[], bool], limit: float, what: str, interval: float = 0.01) -> None:
+    """Poll every `interval` seconds until `condition()` holds; `PeerError` after `limit` seconds."""
     end = time.monotonic() + limit
     while not condition():
         if time.monotonic() > end:
             raise PeerError(f"{what}: not within {limit:g} s")
-        time.sleep(0.01)
+        time.sleep(interval)
 
 
 class Peer:
