@@ -39,33 +39,6 @@ class Branch(msgspec.Struct, array_like=True):
     """Last status received, 0 = none."""
 
 
-class EarlyRecord(Record, kw_only=True):
-    """An INVITE that has no final response yet; whoever finds it can forward responses and CANCEL (DESIGN 2.4)."""
-
-    call_id: bytes
-    caller_tag: bytes
-    cseq: int
-    vias: bytes
-    """All Via lines of the received INVITE as they stood, CRLF ended, received and rport filled in."""
-    source: tuple[str, int]
-    listener: int
-    flow: int = 0
-    branches: list[Branch] = []
-    relay: int = 0
-    """Index of the relay, 0 = none."""
-    relay_address: tuple[str, int] | None = None
-    """ng address of the relay."""
-    via_branch: bytes = b""
-    """The via-branch that the relay knows the offer by."""
-    started: float = 0.0
-    """Unix time of the INVITE, seconds."""
-    timeout: float = 0.0
-    """Unix time at which timer C fires, seconds (RFC 3261 16.8)."""
-    request_uri: bytes = b""
-    from_uri: bytes = b""
-    to_uri: bytes = b""
-
-
 class Party(msgspec.Struct, array_like=True):
     """What a dialog knows of one side (RFC 3261 12; DESIGN 3.4)."""
 
@@ -94,6 +67,37 @@ class CseqOffset(msgspec.Struct, array_like=True):
 
     start: int
     offset: int
+
+
+class EarlyRecord(Record, kw_only=True):
+    """An INVITE that has no final response yet; whoever finds it can forward responses and CANCEL (DESIGN 2.4)."""
+
+    call_id: bytes
+    caller_tag: bytes
+    cseq: int
+    vias: bytes
+    """All Via lines of the received INVITE as they stood, CRLF ended, received and rport filled in."""
+    source: tuple[str, int]
+    listener: int
+    flow: int = 0
+    branches: list[Branch] = []
+    relay: int = 0
+    """Index of the relay, 0 = none."""
+    relay_address: tuple[str, int] | None = None
+    """ng address of the relay."""
+    via_branch: bytes = b""
+    """The via-branch that the relay knows the offer by."""
+    started: float = 0.0
+    """Unix time of the INVITE, seconds."""
+    timeout: float = 0.0
+    """Unix time at which timer C fires, seconds (RFC 3261 16.8)."""
+    request_uri: bytes = b""
+    """As received."""
+    from_line: bytes = b""
+    """The From header of the INVITE, name and all: what an answer of ours, an ACK or a CANCEL repeats."""
+    to_line: bytes = b""
+    caller: Party = msgspec.field(default_factory=Party)
+    """What the dialog will know of the caller."""
 
 
 class DialogRecord(Record, kw_only=True):

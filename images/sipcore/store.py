@@ -24,6 +24,8 @@ LEASE_KEPT_MS = 10_800_000
 EARLY_LIFE_S = 240
 DIALOG_LIFE_S = 10_860
 CDR_GUARD_S = 86_400
+ENDED_LIFE_S = 64
+"""A dialog that ended: twice the 32 s in which a BYE is sent again (RFC 3261 timer F)."""
 CDR_STREAM_LENGTH = 1_000_000
 
 MAX_WAITING_BYTES = 32 * 1024 * 1024
@@ -130,16 +132,17 @@ END = Script(
     + """
 local v = redis.call('GET', KEYS[1])
 if v and epoch(v) > tonumber(ARGV[1]) then return 0 end
-redis.call('DEL', KEYS[1])
+if v then redis.call('SET', KEYS[1], 'X' .. string.sub(v, 2), 'EX', ARGV[5]) end
 if redis.call('SET', KEYS[2], '1', 'NX', 'EX', ARGV[3]) then
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[4], '*', 'cdr', ARGV[2])
 end
 return 1
 """
 )
-"""KEYS dialog, CDR guard, CDR stream; ARGV epoch, CDR, guard life in s, stream length (DESIGN 2.8).
+"""KEYS dialog, CDR guard, CDR stream; ARGV epoch, CDR, guard life in s, stream length, life of the ended record in s.
 
--> 1, or 0 = not ours any more."""
+-> 1, or 0 = not ours any more (DESIGN 2.8). The record is kept a little, marked as ended: a BYE that was written but not
+forwarded when its proxy died comes again, and without a Route it finds its way only by the record."""
 
 SCRIPTS = (HEARTBEAT, LEASES, RELEASE, ADOPT, PUT, END)
 

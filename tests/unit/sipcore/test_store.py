@@ -70,11 +70,12 @@ def test_a_write_of_an_earlier_epoch_is_refused_and_told_the_later(run, server: 
 def test_a_call_ends_once_however_often_it_is_told(run, server: redis.Redis) -> None:  # type: ignore[no-untyped-def]
     key, guard = KEYS.dialog(DIALOG.key), KEYS.cdr_guard("id")
     server.set(key, seal(b"D", 1, 2, DIALOG))
-    assert run(END.call((key, guard, KEYS.cdr), 1, b"{}", 60, 100)) == 0, "an earlier epoch ends nothing"
+    assert run(END.call((key, guard, KEYS.cdr), 1, b"{}", 60, 100, 64)) == 0, "an earlier epoch ends nothing"
     assert server.exists(key)
     for _ in range(2):
-        assert run(END.call((key, guard, KEYS.cdr), 2, b"{}", 60, 100)) == 1
-    assert not server.exists(key)
+        assert run(END.call((key, guard, KEYS.cdr), 2, b"{}", 60, 100, 64)) == 1
+    assert server.get(key)[:1] == b"X", "kept a little for a BYE that comes again"
+    assert 0 < server.ttl(key) <= 64
     assert server.xlen(KEYS.cdr) == 1
 
 
