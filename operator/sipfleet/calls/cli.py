@@ -28,7 +28,7 @@ _LIVE_INTERVAL = 0.25
 @click.command("call")
 @click.argument("target")
 @click.option("--proxy", metavar="ADDR:PORT", help="The cluster's address [default: the host of TARGET].")
-@click.option("--listen", metavar="ADDR:PORT", default="127.0.0.1:5080", show_default=True, help="Our own callee.")
+@click.option("--listen", metavar="ADDR:PORT", default="127.0.0.1:7070", show_default=True, help="Our own callee.")
 @click.option("--calls", default=10, show_default=True, help="How many; with --keep-arriving, how many at once.")
 @click.option("--rate", default=10.0, show_default=True, help="New calls a second.")
 @click.option("--duration", metavar="MIN-MAX", default="15-30", show_default=True, help="Seconds from answer to BYE.")
