@@ -120,7 +120,9 @@ class Executor:
             if slot.uid != uid:
                 return
             if 200 <= status < 300:
-                self._events.add(reason, f"pod/{slot.name}", message)
+                if path not in slot.told:
+                    self._events.add(reason, f"pod/{slot.name}", message)
+                slot.told = {path} if path == "/uncordon" else slot.told - {"/uncordon"} | {path}
                 await asyncio.sleep(TELLING)
             else:
                 said = answer.decode("utf-8", "replace").strip()[:200]

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from sipfleet.local.report import plain_line
 from sipfleet.local.supervisor import Supervisor
-from sipfleet.local.tables import _state, age
+from sipfleet.local.tables import age, state
 from sipfleet.local.view import pod_row, resource_row
 
 EVENTS = 8
@@ -47,7 +47,7 @@ def picture(up: Supervisor) -> Group:
             _text(status.get("freeCapacity")),
             _text(status.get("version")),
             _text(status.get("address")),
-            _state(row),
+            state(row),
         )
         for slot in up.pods.of(one.key):
             pod = pod_row(up, slot)

@@ -30,7 +30,7 @@ PROGRAMS = {"SipCluster": "sipproxy", "MediaPool": "rtprelay"}
 READY_INTERVALS = [0.03] * 40 + [0.1] * 40
 """Seconds between looks at a pod that starts; the last one goes on."""
 LIVE_INTERVAL = 5.0
-LIVE_TIMEOUT = 5.0
+LIVE_TIMEOUT = 3.0
 LIVE_STRIKES = 3
 """So many unanswered liveness probes in a row: the pod hangs and is killed."""
 START_LIMIT = 20.0
@@ -99,6 +99,7 @@ class Pods:
         now = time.time()
         slot.uid = secrets.token_hex(8)
         slot.lease, slot.reported, slot.lease_alive, slot.strikes = None, None, False, 0
+        slot.told.clear()
         slot.mark(now, ready=False, serving=False)
         program = PROGRAMS[slot.owner.kind]
         try:

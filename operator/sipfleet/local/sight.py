@@ -33,7 +33,7 @@ class Sight:
         return observe.observation(slot, observe.lease_state(slot, view, bool(self._store.available), clock))
 
     async def refresh(self) -> None:
-        """Read the store once; where it is away, ask the pods."""
+        """Read the store once; pods of which it says nothing are asked themselves."""
         clock = asyncio.get_running_loop().time()
         slots = list(self._pods.slots.values())
         orphans = [(s.owner.store, s.name) for s in slots if s.owner.kind == "MediaPool" and s.pid is None]
@@ -48,8 +48,13 @@ class Sight:
             for one in self._sets:
                 if (view := self._store.views.get(one.key.store)) is not None:
                     observe.take_in_leases(self._pods.of(one.key), view)
-        else:
-            await asyncio.gather(*(self._ask(slot) for slot in slots if slot.pid is not None and slot.ready))
+        silent = [slot for slot in slots if slot.pid is not None and slot.ready and not self._speaks(slot)]
+        if silent:
+            await asyncio.gather(*(self._ask(slot) for slot in silent))
+
+    def _speaks(self, slot: Slot) -> bool:
+        """Whether the store says what there is to know of the pod."""
+        return bool(self._store.available) and slot.lease_alive
 
     async def _ask(self, slot: Slot) -> None:
         """A pod says on its admin port what its lease would say."""

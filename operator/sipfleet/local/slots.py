@@ -66,7 +66,7 @@ class Slot:
     """The last one seen of this incarnation."""
     lease_alive: bool = False
     reported: Lease | None = None
-    """What the pod itself said on its admin port while the store was away."""
+    """What the pod itself said on its admin port while the store had no lease of it."""
     stored_sessions: int | None = None
     """A relay's sessions in the store, counted while no process answers for them."""
     leave: Leave | None = None
@@ -82,6 +82,8 @@ class Slot:
     """The configuration that it runs with."""
     busy: set[str] = field(default_factory=set)
     """Requests to its admin port that are under way."""
+    told: set[str] = field(default_factory=set)
+    """Requests that this incarnation has answered."""
     strikes: int = 0
     """Liveness probes in a row that got no answer."""
 

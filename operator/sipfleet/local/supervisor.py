@@ -31,10 +31,13 @@ from sipfleet.local.slots import Slot
 from sipfleet.local.state import StateDirectory
 from sipfleet.local.store import StoreReader
 from sipfleet.local.storeserver import StoreServer
+from sipfleet.local.tables import URGENT
 from sipfleet.plan import plan
 from sipfleet.plan.types import Observed, Phase, SetStatus
 
 INTERVAL = 1.0
+STORE_INTERVAL, STORE_LOOKS = 0.02, 100
+"""Seconds between looks for a store that was just started, and how many there are."""
 HURRY = 0.25
 """Seconds between looks while something is under way."""
 
@@ -228,13 +231,23 @@ class Supervisor:
     def _tell_conditions(self, one: SetState, before: SetStatus) -> None:
         old = {c.type: (c.status, c.reason) for c in before.conditions}
         for condition in one.status.conditions:
-            if old.get(condition.type) != (condition.status, condition.reason) and condition.status != "Unknown":
+            told, new = old.get(condition.type), (condition.status, condition.reason)
+            if told != new and (told is not None or (condition.type, condition.status) in URGENT):
                 text = f"{condition.type}={condition.status} {condition.reason}: {condition.message}"
                 self.events.add("Condition", str(one.key), text.rstrip(": "))
 
     def _store_ended(self) -> None:
         self.store.lost(asyncio.get_running_loop().time())
         self.changed.set()
+        self.pods.spawn(self._await_store())
+
+    async def _await_store(self) -> None:
+        """Look again as soon as the next store answers."""
+        for _ in range(STORE_LOOKS):
+            await asyncio.sleep(STORE_INTERVAL)
+            if await self.store.ping():
+                self.changed.set()
+                return
 
     def _busy(self) -> bool:
         """Whether something is under way that a look a second would slow down."""

@@ -55,23 +55,27 @@ def _set_columns(active: str) -> tuple[Column, ...]:
         Column("FREE", lambda r: r["status"].get("freeCapacity")),
         Column("VERSION", lambda r: r["status"].get("version")),
         Column("ADDRESS", lambda r: r["status"].get("address")),
-        Column("STATE", _state),
+        Column("STATE", state),
         Column("STORE", lambda r: condition(r, "StoreAvailable").get("status"), wide=True),
         Column("GENERATION", lambda r: r["metadata"].get("generation"), wide=True),
     )
 
 
-def _state(row: Row) -> str:
+URGENT = (
+    ("Accepted", "False"),
+    ("DrainBlocked", "True"),
+    ("SurgeBlocked", "True"),
+    ("Degraded", "True"),
+    ("StoreAvailable", "False"),
+    ("Progressing", "True"),
+    ("Ready", "False"),
+)
+"""Conditions that somebody should know of, the most urgent first."""
+
+
+def state(row: Row) -> str:
     """The most urgent thing that the conditions say."""
-    for type, bad in (
-        ("Accepted", "False"),
-        ("DrainBlocked", "True"),
-        ("SurgeBlocked", "True"),
-        ("Degraded", "True"),
-        ("StoreAvailable", "False"),
-        ("Progressing", "True"),
-        ("Ready", "False"),
-    ):
+    for type, bad in URGENT:
         found = condition(row, type)
         if found.get("status") == bad:
             return str(found.get("reason") or type)
