@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .rollout import Goal, Layout
+from .rollout import Goal, Layout, broken
 from .slots import available, dead, pod_phase
 from .types import Condition, Desired, LeaseState, Observed, Phase, Probe, SlotObservation
 
@@ -28,15 +28,16 @@ class Outcome:
     overdue: Sequence[SlotObservation]
     acting: bool
     """There are actions to carry out."""
+    now: float
 
 
-def conditions(desired: Desired, observed: Observed, outcome: Outcome, now: float) -> tuple[Condition, ...]:
+def conditions(desired: Desired, observed: Observed, outcome: Outcome) -> tuple[Condition, ...]:
     """All conditions, in a fixed order. The time of a condition changes only with its status."""
     earlier = {condition.type: condition for condition in observed.status.conditions}
     out = []
     for kind, (status, reason, message) in _verdicts(desired, observed, outcome):
         before = earlier.get(kind)
-        since = before.since if before is not None and before.status == status else int(now)
+        since = before.since if before is not None and before.status == status else int(outcome.now)
         out.append(Condition(kind, status, reason, message, since, desired.generation))
     return tuple(out)
 
@@ -78,8 +79,11 @@ def _progressing(desired: Desired, observed: Observed, outcome: Outcome) -> Verd
         return "True", "RollingBack" if outcome.goal.failed else "Replacing", _names(desired, outcome.leaving)
     if outcome.leaving:
         return "True", "Draining", _names(desired, outcome.leaving)
-    if outcome.acting or any(slot.phase in (Phase.PENDING, Phase.TERMINATING) for slot in observed.slots):
+    if outcome.acting or outcome.layout.surge:
         return "True", "Scaling", ""
+    coming = [slot for slot in observed.slots if not available(slot) and not broken(slot, desired, outcome.now)]
+    if coming:
+        return "True", "Starting", _names(desired, coming)
     return "False", "Settled", ""
 
 

@@ -14,10 +14,11 @@ from .rollout import (
     Goal,
     Layout,
     Slots,
-    above_are_new,
+    broken,
     decide_goal,
     decide_layout,
     finish,
+    in_turn,
     leavers,
     must_go,
     revision_of_new,
@@ -92,10 +93,12 @@ def plan(desired: Desired, observed: Observed, now: float) -> Plan:
     before = observed.status
     slots = {slot.ordinal: slot for slot in sorted(observed.slots, key=lambda slot: slot.ordinal)}
     goal = decide_goal(desired, list(slots.values()), before, now)
-    rolling = goal.rolling or any(must_go(slot, goal) for o, slot in slots.items() if o < (before.replicas or 0))
+    standing = before.replicas or 0
+    goal = finish(goal, desired, slots, standing)
+    rolling = goal.rolling or any(must_go(slot, goal) for ordinal, slot in slots.items() if ordinal < standing)
     count = decide_count(desired, list(slots.values()), before, now, hold_down=rolling)
     goal = finish(goal, desired, slots, count.replicas)
-    layout = decide_layout(goal, desired, slots, count.replicas, before)
+    layout = decide_layout(goal, desired, slots, count.replicas, before, now)
     replacing = leavers(goal, desired, slots, layout, before, now)
     removing = [slot for ordinal, slot in sorted(slots.items(), reverse=True) if ordinal >= layout.total]
     leaving = {slot.ordinal for slot in (*replacing, *removing)}
@@ -136,25 +139,18 @@ def _stay(scene: _Scene) -> Iterator[Action]:
         elif ordinal in leaving:
             continue
         elif dead(slot):
-            yield Replace(ordinal, slot.uid, _revision_again(slot, scene))
+            yield Replace(ordinal, slot.uid, revision_of_new(ordinal, scene.goal, scene.layout))
         elif (slot.cordoned or slot.draining) and slot.phase is Phase.RUNNING:
             yield Uncordon(ordinal, slot.uid)
 
 
-def _revision_again(slot: SlotObservation, scene: _Scene) -> str:
-    """A pod that dies comes back as it was; only what has proved bad does not."""
-    if slot.revision in (scene.goal.revision, scene.goal.stable):
-        return slot.revision
-    return revision_of_new(slot.ordinal, scene.goal, scene.layout)
-
-
 def _replace(scene: _Scene) -> Iterator[Action]:
     for slot in scene.replacing:
-        in_turn = slot.revision == scene.goal.revision or above_are_new(slot.ordinal, scene.goal, scene.slots)
-        if in_turn and replaceable(slot) and not scene.still_named(slot):
+        now_it = in_turn(slot.ordinal, scene.goal, scene.slots, scene.layout)
+        if now_it and replaceable(slot, broken(slot, scene.desired, scene.now)) and not scene.still_named(slot):
             yield Replace(slot.ordinal, slot.uid, scene.goal.revision)
         elif dead(slot):
-            yield Replace(slot.ordinal, slot.uid, _revision_again(slot, scene))
+            yield Replace(slot.ordinal, slot.uid, revision_of_new(slot.ordinal, scene.goal, scene.layout))
         else:
             yield from _drain(slot, scene)
 
@@ -168,7 +164,7 @@ def _remove(scene: _Scene) -> Iterator[Action]:
             continue
         on_top = False
         if dead(slot) and scene.desired.kind is Kind.RELAY and not removable(slot, scene.desired.kind):
-            yield Replace(slot.ordinal, slot.uid, _revision_again(slot, scene))
+            yield Replace(slot.ordinal, slot.uid, revision_of_new(slot.ordinal, scene.goal, scene.layout))
         else:
             yield from _drain(slot, scene)
 
@@ -193,7 +189,7 @@ def _status(scene: _Scene, count: Count, actions: Sequence[Action]) -> SetStatus
         for slot in scene.leaving
         if scene.overdue(slot) and not slot.empty and slot.ordinal not in ended and not scene.desired.rollout.cut
     ]
-    outcome = Outcome(goal, layout, scene.leaving, overdue, acting=bool(actions))
+    outcome = Outcome(goal, layout, scene.leaving, overdue, acting=bool(actions), now=scene.now)
     rolled = [action.ordinal for action in actions if isinstance(action, Replace) and action.revision == goal.revision]
     ordered = [ordinal for ordinal in (layout.partition, *rolled) if ordinal is not None]
     rolling = goal.revision if goal.rolling else None
@@ -215,7 +211,7 @@ def _status(scene: _Scene, count: Count, actions: Sequence[Action]) -> SetStatus
             DrainStart(slot.ordinal, slot.uid, scene.since[slot.ordinal])
             for slot in sorted(scene.leaving, key=lambda slot: slot.ordinal)
         ),
-        conditions=conditions(scene.desired, scene.observed, outcome, scene.now),
+        conditions=conditions(scene.desired, scene.observed, outcome),
         srv_records=scene.records,
         observed_generation=scene.desired.generation,
     )

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from .slots import available, dead, serves
-from .types import Desired, Phase, SetStatus, SlotObservation
+from .types import Desired, LeaseState, Phase, SetStatus, SlotObservation
 
 Slots = Mapping[int, SlotObservation]
 
@@ -50,34 +51,50 @@ class Layout:
 
 def decide_goal(desired: Desired, slots: Sequence[SlotObservation], before: SetStatus, now: float) -> Goal:
     """The goal, after looking whether a pod of the revision being rolled shows that it is bad."""
-    stable = before.revision or _most_common(slots) or desired.revision
+    stable = _stable(desired, slots, before, now)
     if desired.revision == stable:
         return Goal(stable, stable)
     if before.failed == desired.revision:
         return Goal(stable, stable, before.failed, before.failed_message)
     for slot in slots:
-        reason = bad_sign(slot, desired, now) if slot.revision == desired.revision else None
+        reason = bad_sign(slot, desired, _patience(slot, before, now)) if slot.revision == desired.revision else None
         if reason is not None:
             return Goal(stable, stable, desired.revision, f"{desired.name}-{slot.ordinal}: {reason}")
     return Goal(desired.revision, stable)
 
 
-def _most_common(slots: Sequence[SlotObservation]) -> str | None:
-    """Where no status is left: what most pods are made of, is what worked."""
-    return Counter(slot.revision for slot in slots).most_common(1)[0][0] if slots else None
+def _stable(desired: Desired, slots: Sequence[SlotObservation], before: SetStatus, now: float) -> str:
+    """What to go back to. A revision whose pods are all broken is nothing to go back to when another one serves; and
+    where no status is left, what most pods are made of is what worked."""
+    if before.revision and not all(broken(slot, desired, now) for slot in slots if slot.revision == before.revision):
+        return before.revision
+    known_bad = (desired.revision, before.failed)
+    serving = Counter(slot.revision for slot in slots if serves(slot) and slot.revision not in known_bad)
+    if before.revision and not serving:
+        return before.revision
+    others = serving or Counter(slot.revision for slot in slots)
+    return others.most_common(1)[0][0] if others else desired.revision
 
 
-def bad_sign(slot: SlotObservation, desired: Desired, now: float) -> str | None:
-    """Why a pod of a new revision shows that the revision is bad; None when it does not.
+def _patience(slot: SlotObservation, before: SetStatus, now: float) -> float:
+    """For how long the pod has had all that it needs to serve: without the store nobody gets a lease."""
+    store = next((condition for condition in before.conditions if condition.type == "StoreAvailable"), None)
+    if store is None or store.status != "True":
+        return 0.0 if store is not None and store.status == "False" else now - slot.since
+    return now - max(slot.since, float(store.since))
 
-    A pod without a place and one whose node died say nothing about the revision.
+
+def bad_sign(slot: SlotObservation, desired: Desired, waited: float) -> str | None:
+    """Why a pod of a new revision shows, after so many seconds, that the revision is bad; None when it does not.
+
+    A pod without a place, one whose node died and one whose lease is not known say nothing about the revision.
     """
     if slot.phase is Phase.FAILED:
         return slot.message or "does not come up"
     if slot.phase in (Phase.UNSCHEDULABLE, Phase.TERMINATING, Phase.DEAD) or dead(slot):
         return None
     deadline = desired.rollout.progress_deadline
-    if now - slot.since < deadline:
+    if waited < deadline or slot.lease is LeaseState.UNKNOWN:
         return None
     if not serves(slot):
         return f"does not serve after {deadline:.0f} s" + (f" ({slot.message})" if slot.message else "")
@@ -107,36 +124,50 @@ def must_go(slot: SlotObservation, goal: Goal) -> bool:
 
 
 def finish(goal: Goal, desired: Desired, slots: Slots, replicas: int) -> Goal:
-    """The goal is the stable revision from when every slot has it."""
-    if goal.rolling and all(settled(slots.get(ordinal), goal, desired) for ordinal in range(replicas)):
+    """The goal is the stable revision from when every slot has it. Where no slot is wanted, it is when none is left: a
+    relay that drains may have to come back as what it was."""
+    done = all(settled(slots.get(ordinal), goal, desired) for ordinal in range(replicas)) if replicas else not slots
+    if goal.rolling and done:
         return Goal(goal.revision, goal.revision, goal.failed, goal.failed_message)
     return goal
 
 
-def decide_layout(goal: Goal, desired: Desired, slots: Slots, replicas: int, before: SetStatus) -> Layout:
-    """How many surge slots there are, and from which ordinal on pods are made of the new revision."""
+def decide_layout(goal: Goal, desired: Desired, slots: Slots, replicas: int, before: SetStatus, now: float) -> Layout:
+    """How many surge slots there are, and from which ordinal on pods are made of the new revision.
+
+    Surge stays until the last pod that was replaced serves, unless that one turns out to be broken.
+    """
     places = [slots.get(ordinal) for ordinal in range(replicas)]
     leaving = sum(1 for slot in places if slot is not None and must_go(slot, goal))
+    coming = any(slot is None or not (serves(slot) or broken(slot, desired, now)) for slot in places)
     proven = not goal.rolling or any(settled(slot, goal, desired) for slot in slots.values())
     allowed = 0 if desired.deleting else desired.rollout.surge
     if replicas and (leaving or goal.rolling):
         surge = min(allowed, max(1, before.surge, leaving if proven else 0))
-    elif before.surge and not all(slot is not None and serves(slot) for slot in places):
-        surge = min(before.surge, allowed)
+    elif coming:
+        above = range(replicas, replicas + min(before.surge, allowed))
+        surge = len(list(takewhile(lambda ordinal: ordinal in slots and not must_go(slots[ordinal], goal), above)))
     else:
         surge = 0
-    return Layout(replicas, surge, proven, _partition(goal, replicas, surge, proven, before))
+    return Layout(replicas, surge, proven, _partition(goal, slots, replicas, surge, proven, before))
 
 
-def _partition(goal: Goal, replicas: int, surge: int, proven: bool, before: SetStatus) -> int | None:
+def _partition(goal: Goal, slots: Slots, replicas: int, surge: int, proven: bool, before: SetStatus) -> int | None:
     """Before the revision is proven only the surge slots are of it, wherever growth moves them; a slot that was ordered
-    to the new revision (a roll without surge) stays so."""
+    to the new revision (a roll without surge) stays so. A pod of another revision is never above the partition: a
+    StatefulSet would end it."""
     if not goal.rolling:
         return None
     ordered = before.partition if before.rolling == goal.revision else None
-    if ordered is not None and (proven or ordered < (before.replicas or 0)):
-        return min(ordered, replicas)
-    return replicas if surge else None
+    if proven:
+        lowest = 0
+    elif ordered is not None and (not surge or ordered < min(before.replicas or 0, replicas)):
+        lowest = min(ordered, replicas)
+    elif surge:
+        lowest = replicas
+    else:
+        return None
+    return max([lowest, *(ordinal + 1 for ordinal, slot in slots.items() if slot.revision != goal.revision)])
 
 
 def revision_of_new(ordinal: int, goal: Goal, layout: Layout) -> str:
@@ -146,8 +177,8 @@ def revision_of_new(ordinal: int, goal: Goal, layout: Layout) -> str:
 
 def broken(slot: SlotObservation, desired: Desired, now: float) -> bool:
     """It does not serve, and not just for the moment: to replace it costs nothing, to wait for it gains nothing."""
-    if slot.phase in (Phase.FAILED, Phase.UNSCHEDULABLE):
-        return True
+    if slot.phase in (Phase.FAILED, Phase.UNSCHEDULABLE, Phase.TERMINATING):
+        return slot.phase is not Phase.TERMINATING
     return not serves(slot) and now - slot.since >= desired.rollout.progress_deadline
 
 
@@ -156,29 +187,27 @@ def leavers(
 ) -> list[SlotObservation]:
     """The pods below `layout.total` that must leave their slots now, from the top down.
 
-    Those that were leaving before go on. Others follow while fewer slots are out than there is surge; for a new
-    revision strictly from the top, so that a partition can express it, while an evicted pod is taken where it is.
+    Those that were leaving before go on. Others follow while fewer slots are out than there is surge. For a new
+    revision strictly from the top, so that a partition can express it: when the revision changes in mid-roll, a lower
+    slot that has begun to leave has to wait again. An evicted pod is taken where it is.
     """
     begun = {drain.ordinal for drain in before.drains}
-    candidates = [slot for slot in slots.values() if slot.ordinal < layout.total and must_go(slot, goal)]
-    leaving = [slot for slot in candidates if slot.ordinal in begun or slot.phase is Phase.TERMINATING]
-    room = max(1, layout.surge) if layout.proven else 1
-    room -= sum(
-        _is_out(ordinal, goal, desired, slots, layout, now)
-        for ordinal in range(layout.total)
-        if slots.get(ordinal) not in leaving
-    ) + len(leaving)
+    out = {o for o in range(layout.total) if _is_out(o, goal, desired, slots, layout, now)}
+    room = (max(1, layout.surge) if layout.proven else 1) - len(out)
+    leaving = []
     in_order = True
-    for slot in sorted(candidates, key=lambda slot: -slot.ordinal):
-        if slot in leaving:
-            continue
+    for slot in (slots[o] for o in sorted(slots, reverse=True) if o < layout.total and must_go(slots[o], goal)):
         evicted = slot.revision == goal.revision
-        if (in_order or evicted) and (room > 0 or (layout.proven and broken(slot, desired, now))):
+        going = slot.phase is Phase.TERMINATING
+        if in_order or evicted:
+            going = going or (slot.ordinal in begun and slot.ordinal in out) or room > 0
+            going = going or (layout.proven and broken(slot, desired, now))
+        if going:
             leaving.append(slot)
-            room -= 1
+            room -= slot.ordinal not in out
         elif not evicted:
             in_order = False
-    return sorted(leaving, key=lambda slot: -slot.ordinal)
+    return leaving
 
 
 def _is_out(ordinal: int, goal: Goal, desired: Desired, slots: Slots, layout: Layout, now: float) -> bool:
@@ -197,6 +226,12 @@ def _is_out(ordinal: int, goal: Goal, desired: Desired, slots: Slots, layout: La
     return not (available(slot) and settled(slot, goal, desired))
 
 
-def above_are_new(ordinal: int, goal: Goal, slots: Slots) -> bool:
-    """Every pod above has the goal's revision, so the slot may follow."""
-    return all(slot.revision == goal.revision for other, slot in slots.items() if other > ordinal)
+def in_turn(ordinal: int, goal: Goal, slots: Slots, layout: Layout) -> bool:
+    """The slot has the goal's revision, or may follow because every pod above has it or will be made of it."""
+    if slots[ordinal].revision == goal.revision:
+        return True
+    coming = {o for o in range(ordinal + 1, layout.total) if o not in slots or dead(slots[o])}
+    standing = {o for o in slots if o > ordinal} - coming
+    return all(slots[o].revision == goal.revision for o in standing) and all(
+        revision_of_new(o, goal, layout) == goal.revision for o in coming
+    )

@@ -59,10 +59,7 @@ def _automatic(
     standing = before.replicas if before.replicas is not None else len(slots)
     current = _clamp(standing, autoscale)
     loads = [load(slot, desired.kind) for slot in slots]
-    complete = None not in loads and {slot.ordinal for slot in slots} >= set(range(current))
     wanted = _clamp(needed(sum(n or 0 for n in loads), desired.capacity, autoscale.free_capacity), autoscale)
-    if not complete:
-        wanted = max(wanted, current)
     earlier = before.recommended if before.recommended is not None else current
     window = _window(before.recommendations, earlier, wanted, now, autoscale.down_window)
     stable = min(max([wanted, *(entry.replicas for entry in window)]), autoscale.max)
@@ -71,6 +68,10 @@ def _automatic(
         replicas = min(stable, current + autoscale.up_pods)
     elif stable < current and not hold_down:
         replicas = stable
+    if None in loads or not {slot.ordinal for slot in slots} >= set(range(max(current, replicas))):
+        replicas = max(replicas, current)
+        wanted = max(wanted, replicas)
+        window = tuple(entry for entry in window if entry.replicas > wanted)
     return Count(replicas, wanted, window)
 
 

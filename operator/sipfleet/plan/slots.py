@@ -45,25 +45,23 @@ def drained(slot: SlotObservation) -> bool:
     return slot.empty and slot.cordoned and slot.lease is LeaseState.ALIVE
 
 
-def replaceable(slot: SlotObservation) -> bool:
-    """Ending it and starting another in its slot cuts no call: no process is there to cut, or none of its calls is
-    left.
+def replaceable(slot: SlotObservation, stuck: bool) -> bool:
+    """Ending it and starting another in its slot cuts no call: no process is there to cut, or no call is left on it.
 
-    A dead relay's sessions stand in the store; the next incarnation of the slot restores them.
+    A dead relay's sessions stand in the store, and the next incarnation of the slot restores them. One that may be
+    doing just this is left alone, unless it is `stuck`: it has not come up in all the time that it was given.
     """
     if slot.phase is Phase.TERMINATING:
         return False
-    if slot.phase is Phase.PENDING:  # it may be restoring a slot's sessions this very moment
-        return slot.empty or never_used(slot)
-    return slot.phase in NO_PROCESS or dead(slot) or drained(slot) or never_used(slot)
+    if slot.phase is Phase.PENDING or never_used(slot):
+        return slot.empty or stuck
+    return slot.phase in NO_PROCESS or dead(slot) or drained(slot)
 
 
 def removable(slot: SlotObservation, kind: Kind) -> bool:
     """Ending it with its slot cuts no call. A dead proxy's dialogs are adopted by its peers; a dead relay's sessions
     need the slot until none is left."""
-    if not replaceable(slot):
-        return False
-    return kind is Kind.PROXY or slot.empty or (never_used(slot) and slot.active in (None, 0))
+    return replaceable(slot, stuck=kind is Kind.PROXY) and (slot.empty or kind is Kind.PROXY)
 
 
 def load(slot: SlotObservation, kind: Kind) -> int | None:
@@ -72,9 +70,9 @@ def load(slot: SlotObservation, kind: Kind) -> int | None:
         return slot.active
     if kind is Kind.PROXY and (dead(slot) or slot.phase is Phase.FAILED):
         return 0
-    if slot.lease is LeaseState.NONE:
-        return slot.active or 0
-    return slot.active if slot.lease is LeaseState.LOST and slot.phase in NO_PROCESS else None
+    if slot.lease is LeaseState.NONE or (slot.lease is LeaseState.LOST and slot.phase in NO_PROCESS):
+        return 0 if slot.empty else slot.active
+    return None
 
 
 def pod_phase(slot: SlotObservation) -> str:
