@@ -138,12 +138,16 @@ def hop_of(uri: str) -> Address | None:
     match = _URI.match(uri.strip())
     if match is None:
         return None
-    host = match[1].strip("[]")
+    return numeric(match[1].strip("[]"), int(match[2] or 5060))
+
+
+def numeric(host: str, port: int) -> Address | None:
+    """The address, when it is one that can be sent to without asking anybody for a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
         return None
-    return host, int(match[2] or 5060)
+    return (host, port) if 0 < port < 65536 else None
 
 
 def hostport(address: Address) -> str:

@@ -77,7 +77,9 @@ def _gaps(axes: Axes, report: Report) -> None:
     axes.plot([at for at, _ in seen], [gap for _, gap in seen], ".", color=KEPT, markersize=4)
     axes.axhline(60, color=SILENCE, linewidth=0.8, linestyle="--")
     control = report.control
-    axes.plot([control.gap_at], [control.gap_ms], "D", color=CONTROL, markersize=5, label="longest of the control stream")
+    axes.plot(
+        [control.gap_at], [control.gap_ms], "D", color=CONTROL, markersize=5, label="longest of the control stream"
+    )
     axes.set_yscale("symlog", linthresh=100)
     axes.set_ylim(0, max([100.0, control.gap_ms, *(gap for _, gap in seen)]) * 1.3)
     axes.yaxis.set_major_formatter("{x:g}")

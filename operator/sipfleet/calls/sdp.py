@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .message import Address
+from .message import Address, numeric
 
 _CONNECTION = re.compile(rb"^c=IN IP[46] ([0-9A-Fa-f:.]+)", re.MULTILINE)
 _AUDIO = re.compile(rb"^m=audio (\d{1,5})[ /]", re.MULTILINE)
@@ -17,7 +17,7 @@ class Remote:
     """Where the other side wants its audio and its RTCP."""
 
     rtp: Address
-    rtcp: Address
+    rtcp: Address | None
 
 
 def describe(address: Address, session: int, version: int) -> bytes:
@@ -43,15 +43,17 @@ def describe(address: Address, session: int, version: int) -> bytes:
 def remote(body: bytes) -> Remote | None:
     """The other side's addresses, or None when the body offers no audio (absent, port 0, no address)."""
     audio = _AUDIO.search(body)
-    if audio is None or not 0 < int(audio[1]) < 65536:
+    if audio is None:
         return None
     end = body.find(b"\nm=", audio.end())
     section = body[audio.start() : end if end >= 0 else len(body)]
     connection = _CONNECTION.search(section) or _CONNECTION.search(body[: body.find(b"m=")])
     if connection is None:
         return None
-    host, port = connection[1].decode(), int(audio[1])
-    rtcp = _RTCP.search(section)
-    if rtcp is None:
-        return Remote((host, port), (host, port + 1))
-    return Remote((host, port), (rtcp[2].decode() if rtcp[2] else host, int(rtcp[1])))
+    host = connection[1].decode()
+    rtp = numeric(host, int(audio[1]))
+    if rtp is None:
+        return None
+    found = _RTCP.search(section)
+    rtcp = numeric(found[2].decode() if found[2] else host, int(found[1])) if found else numeric(host, rtp[1] + 1)
+    return Remote(rtp, rtcp)

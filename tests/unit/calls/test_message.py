@@ -73,6 +73,8 @@ def test_a_printed_message_reads_back_the_same() -> None:
         ("sip:[::1]", ("::1", 5060)),
         ("sip:a@cluster.example.test", None),
         ("tel:+1555", None),
+        ("sip:a@192.0.2.1:99999", None),
+        ("sip:a@192.0.2.1:0", None),
     ],
 )
 def test_the_next_hop_is_read_from_the_uri(uri: str, hop: tuple[str, int] | None) -> None:

@@ -178,6 +178,12 @@ def test_the_address_of_the_media_line_wins() -> None:
     assert found.rtp == ("192.0.2.3", 4000)
 
 
-@pytest.mark.parametrize("body", [b"", b"m=audio 0 RTP/AVP 0\r\nc=IN IP4 192.0.2.1\r\n", b"m=audio 9 RTP/AVP 0\r\n"])
+BAD_HOST = b"c=IN IP4 abc\r\nm=audio 9 RTP/AVP 0\r\n"
+BAD_PORT = b"c=IN IP4 192.0.2.1\r\nm=audio 99999 RTP/AVP 0\r\n"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"m=audio 0 RTP/AVP 0\r\nc=IN IP4 192.0.2.1\r\n", b"m=audio 9 RTP/AVP 0\r\n", BAD_HOST, BAD_PORT]
+)
 def test_a_description_without_audio_is_none(body: bytes) -> None:
     assert remote(body) is None
