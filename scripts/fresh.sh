@@ -211,7 +211,14 @@ set -e
 
 say "times"
 [ "$base_seconds" -lt 2 ] || printf '  %5s s  debootstrap of the base (kept in the cache)\n' "$base_seconds"
-awk '/^### [0-9]+ s: / { now = $2; if (name) printf "  %5d s  %s\n", now - before, name; before = now; sub(/^### [0-9]+ s: /, ""); name = $0 }' "$log"
-grep -aE '^==> (set-up|demo) took' "$log" | sed 's/^==> /           of which: /' || true
+awk '
+    function flush() {
+        if (!name) return
+        printf "  %5d s  %s\n", now - before, name
+        if (set_up) printf "  %5d s      set-up, downloads included\n  %5d s      the rest\n", set_up, now - before - set_up
+        set_up = 0
+    }
+    /^==> set-up took [0-9]+ s/ { set_up = $4 }
+    /^### [0-9]+ s: / { now = $2; flush(); before = now; sub(/^### [0-9]+ s: /, ""); name = $0 }' "$log"
 [ "$status" = 0 ] || die "the commands failed in the bare root (exit status $status)"
 say "these commands work on a bare Debian 12"
