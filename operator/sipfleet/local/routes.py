@@ -19,6 +19,9 @@ from sipfleet.local.store import MAX_ROWS
 from sipfleet.local.supervisor import Supervisor
 from sipfleet.local.view import pod_row, resource_row, srv_rows
 
+FRESH = 0.2
+"""Seconds: what is told of pods is not older than this, or than their own last heartbeat."""
+
 KINDS = {"sipclusters": "SipCluster", "mediapools": "MediaPool"}
 
 _SET = r"/v1/(?P<kind>sipclusters|mediapools)/(?P<name>[^/]+)"
@@ -121,12 +124,14 @@ class Routes:
 
     async def list_pods(self, request: Request) -> Answer:
         up = self._supervisor
+        await up.sight.refresh(FRESH)
         return 200, [pod_row(up, slot) for one in up.sets for slot in up.pods.of(one.key)]
 
     async def get_pod(self, request: Request) -> Answer:
         slot = self._supervisor.pods.named(request.path["name"])
         if slot is None:
             return self._no_pod(request)
+        await self._supervisor.sight.refresh(FRESH)
         return 200, pod_row(self._supervisor, slot)
 
     async def drain(self, request: Request) -> Answer:

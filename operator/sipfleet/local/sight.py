@@ -25,6 +25,7 @@ class Sight:
         self._pods = pods
         self._store = store
         self._events = events
+        self._read = 0.0
 
     def of(self, slot: Slot) -> SlotObservation:
         """What stands now, of one pod."""
@@ -32,9 +33,13 @@ class Sight:
         clock = asyncio.get_running_loop().time()
         return observe.observation(slot, observe.lease_state(slot, view, bool(self._store.available), clock))
 
-    async def refresh(self) -> None:
-        """Read the store once; pods of which it says nothing are asked themselves."""
+    async def refresh(self, older: float = 0.0) -> None:
+        """Read the store once, unless the last read is less than `older` seconds ago; pods of which the store says
+        nothing are asked themselves."""
         clock = asyncio.get_running_loop().time()
+        if clock - self._read < older:
+            return
+        self._read = clock
         slots = list(self._pods.slots.values())
         orphans = [(s.owner.store, s.name) for s in slots if s.owner.kind == "MediaPool" and s.pid is None]
         was = self._store.available

@@ -88,8 +88,9 @@ class StoreReader:
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0),
-            single_connection_client=True,
+            max_connections=8,
         )
+        self._run_id = ""
         self.views: dict[tuple[str, str], LeaseView] = {}
 
     async def close(self) -> None:
@@ -127,17 +128,20 @@ class StoreReader:
                 pipeline.eval(LEASES.text, 2, keys.leases, keys.beats)
             for key, pod in waiting:
                 pipeline.hlen(Keys(*key).sessions(pod).decode())
-            replies: list[Any] = await pipeline.execute()
+            pipeline.info("server")
+            *replies, server = await pipeline.execute()
         except (RedisError, OSError):
             if self.available is not False:
                 self.lost(now)
             return {}
-        if not self.available:
-            self.available = True
+        run_id = str(server.get("run_id"))
+        if not self.available or run_id != self._run_id:
+            self.available, self._run_id = True, run_id
             for view in self.views.values():
                 view.store_changed(True, now)
         for key, reply in zip(sets, replies, strict=False):
-            self.views[key].update(reply)
+            if (view_of := self.views.get(key)) is not None:
+                view_of.update(reply)
         return {pod: int(n) for (_, pod), n in zip(waiting, replies[len(sets) :], strict=True)}
 
     async def forget_sessions(self, namespace: str, pool: str, pod: str) -> None:
