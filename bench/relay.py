@@ -121,7 +121,7 @@ class Load:
         self._drain()
         for end in list(self._ends.values())[::2]:
             end.send()
-        # The load must be cheaper than what it measures, or the relay is never saturated: no attribute, no call of ours.
+        # The load must be cheaper than what it measures, or the relay is never saturated.
         table = {fd: (e.sock.recv_into, e.sock.send, e.packet, e.next, e.ssrc) for fd, e in self._ends.items()}
         poll, buffer, pack_into, monotonic = self._epoll.poll, bytearray(2048), HEADER.pack_into, time.monotonic
         received = 0

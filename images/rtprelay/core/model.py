@@ -8,6 +8,7 @@ change these objects.
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 
 import msgspec
 
@@ -180,13 +181,25 @@ class Leg:
     @property
     def muted(self) -> bool:
         """No RTP has to come from this party."""
-        return self.held or not self.active or self.direction in (b"recvonly", b"inactive")
+        return self.held or self.direction in (b"recvonly", b"inactive")
 
 
 class Party:
     """One participant: the offerer, or one answerer (each fork has its own tag)."""
 
-    __slots__ = ("branch", "created", "digest", "interface", "legs", "origin", "peer", "received", "session", "tag")
+    __slots__ = (
+        "__weakref__",
+        "branch",
+        "created",
+        "digest",
+        "interface",
+        "legs",
+        "origin",
+        "peer",
+        "received",
+        "session",
+        "tag",
+    )
 
     def __init__(self, session: Session, tag: bytes, branch: bytes, interface: Interface, created: float) -> None:
         self.session = session
@@ -210,7 +223,7 @@ class Party:
 class Session:
     """One Call-ID."""
 
-    __slots__ = ("call_id", "created", "last_signal", "metadata", "parties", "restored", "stored")
+    __slots__ = ("call_id", "created", "last_signal", "metadata", "parties", "restored", "stored", "watched")
 
     def __init__(self, call_id: bytes, created: float) -> None:
         self.call_id = call_id
@@ -223,6 +236,8 @@ class Session:
         self.restored = False
         self.stored = False
         """Whether the store has been told where it is."""
+        self.watched = inf
+        """When its timeouts are looked at next."""
 
     def by_tag(self, tag: bytes) -> Party | None:
         if not tag:

@@ -77,13 +77,11 @@ class Negotiator:
         sender = session.by_tag(tags[0])
         if sender is None:
             sender = self._party(session, tags[0], b"", self._interface(near, family), now)
-        other = session.by_tag(tags[1]) or self._unanswered(session, sender, branch)
+        other = session.by_tag(tags[1]) or self._other_side(session, sender, branch)
         if other is None:
             interface = self._interface(far or near, wishes.family or family)
             other = self._party(session, tags[1], branch, interface, now)
             other.peer = sender
-        elif branch:
-            other.branch = branch
         if sender.peer is None:
             sender.peer = other
         self._refuse_collisions(sender, sdp, wishes)
@@ -140,7 +138,7 @@ class Negotiator:
         return self._print(offerer, sdp, edits)
 
     def remove(self, party: Party, now: float, actions: list[Action]) -> None:
-        """Take one party out; its ports go when no fork shares them."""
+        """Take one party out; its ports go when no fork shares them. Nothing of it refers to itself afterwards."""
         session = party.session
         session.parties.remove(party)
         for other in session.parties:
@@ -152,21 +150,25 @@ class Negotiator:
                 continue
             self._matcher.hush(leg, now)
             self._matcher.unindex(leg)
-            if leg.peer is not None and leg.peer.peer is leg:
-                leg.peer.peer = None
-                self._matcher.link(leg.peer)
+            peer, leg.peer = leg.peer, None
+            if peer is not None and peer.peer is leg:
+                peer.peer = None
+                self._matcher.link(peer)
             if id(leg.pair) not in kept:
                 self._pools[leg.pair.interface].release(leg.pair, now + QUIET_SECONDS, actions)
+        party.legs, party.peer = [], None
 
     def _party(self, session: Session, tag: bytes, branch: bytes, interface: Interface, now: float) -> Party:
         party = Party(session, tag, branch, interface, now)
         session.parties.append(party)
         return party
 
-    def _unanswered(self, session: Session, sender: Party, branch: bytes) -> Party | None:
-        """The other side of an earlier offer of this sender, not answered yet (one for each via-branch)."""
-        for party in session.parties:
-            if party.peer is sender and party.branch == branch and (not party.tag or branch):
+    def _other_side(self, session: Session, sender: Party, branch: bytes) -> Party | None:
+        """The other side of an earlier offer of this sender with this via-branch: it is offered again, on its ports."""
+        if sender.peer is not None and sender.peer.peer is sender and sender.peer.branch == branch:
+            return sender.peer
+        for party in reversed(session.parties):
+            if party.peer is sender and party.branch == branch:
                 return party
         return None
 

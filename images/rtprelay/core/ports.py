@@ -118,6 +118,7 @@ class RangePool:
         self._quiet: dict[int, dict[Source, tuple[float, int]]] = {}
         """Even numbers -> the quiet sources of the closed port (DESIGN 3.6)."""
         self._stock: deque[Pair] = deque()
+        self._scan_at = 0.0
         self._at = rng.randrange(self.total)
         # A stride through the whole range: consecutive calls get ports that cannot be guessed from one another.
         self._stride = rng.randrange(1, self.total + 1)
@@ -129,15 +130,18 @@ class RangePool:
         return self.total - len(self._used) + len(self._stock)
 
     def refill(self, now: float, actions: list[Action]) -> None:
-        """Open pairs until the stock is full; those in their quiet time only when there are no others."""
+        """Open pairs until the stock is full; those in their quiet time only when there are hardly any others."""
         missing = min(STOCK, self.total) - len(self._stock)
-        if missing <= 0 or len(self._used) >= self.total:
+        scarce = now < self._scan_at and len(self._stock) >= STOCK_LEAST
+        if missing <= 0 or len(self._used) >= self.total or scarce:
             return
         for number in self._next(missing, now):
             self._used.add(number)
             pair = self._handles.open_pair(self.interface, number, actions)
             pair.rtp.quiet = self._quiet.pop(number, {})
             self._stock.append(pair)
+        if len(self._stock) < min(STOCK, self.total):
+            self._scan_at = now + 1.0  # a look through the whole range costs too much for each command
 
     def _next(self, count: int, now: float) -> Iterator[int]:
         for _ in range(self.total):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from math import inf
 from random import Random
 
 import msgspec
@@ -111,8 +112,7 @@ class RelayCore:
         self._negotiator = Negotiator(self.interfaces, self._pools, self.matcher, rng)
         self._restorer = Restorer(self.interfaces, self._pools, self.matcher)
         self._answers = Answers()
-        self._deadlines: list[tuple[float, int, bytes]] = []
-        self._sequence = 0
+        self._deadlines: list[tuple[float, bytes]] = []
         self._sweep_at = 0.0
         self._actions: list[Action] = []
         self._handlers: dict[type, Callable[..., None]] = {
@@ -151,8 +151,7 @@ class RelayCore:
         self._sweep_at = now + SWEEP
         self._ready_at = now + STORE_WAIT
         self.ready = not self._restore
-        if self.spec.shared or not self._restore:
-            self._refill(now)
+        self._refill(now)
         return self._take()
 
     def feed(self, event: Event, now: float) -> list[Action]:
@@ -205,8 +204,7 @@ class RelayCore:
             data = ng.reply(request.cookie, self._execute(request, now))
             self._answers.put(peer, data, now)
         self._actions.append(SendNg(data, event.source))
-        if request.command == "offer":
-            self._refill(now)
+        self._refill(now)
 
     def _execute(self, request: ng.Request, now: float) -> Fields:
         command = self._commands.get(request.command)
@@ -243,7 +241,6 @@ class RelayCore:
         if new:
             self.sessions[call_id] = session
             self.counters.created += 1
-            self._watch(session, now)
         return self._signalled_ok(session, request, body, now)
 
     def _answer(self, request: ng.Request, now: float) -> Fields:
@@ -275,6 +272,7 @@ class RelayCore:
     def _signalled_ok(self, session: Session, request: ng.Request, body: bytes, now: float) -> Fields:
         session.last_signal = now
         session.metadata = request.text(b"metadata") or session.metadata
+        self._watch(session)
         self._write([session])
         return {"result": "ok", "sdp": body}
 
@@ -328,9 +326,12 @@ class RelayCore:
         for party in list(session.parties):
             self._negotiator.remove(party, now, self._actions)
 
-    def _watch(self, session: Session, now: float) -> None:
-        self._sequence += 1
-        heapq.heappush(self._deadlines, (self._deadline(session)[0], self._sequence, session.call_id))
+    def _watch(self, session: Session) -> None:
+        """Look at the session again when it would be over; what comes until then moves that."""
+        at = self._deadline(session)[0]
+        if at < session.watched:
+            session.watched = at
+            heapq.heappush(self._deadlines, (at, session.call_id))
 
     def _deadline(self, session: Session) -> tuple[float, str]:
         """(when the session is over unless something comes, why), FEATURES RTP-04."""
@@ -340,7 +341,8 @@ class RelayCore:
             return min(final, session.last_signal + OFFER_TIMEOUT), "offer timeout"
         legs = session.legs()
         last = max((leg.stream.last for leg in legs), default=0.0)
-        muted = any(leg.muted for leg in legs)
+        active = [leg for leg in legs if leg.active]
+        muted = not active or any(leg.muted for leg in active)
         idle = max(last, session.last_signal) + (timeouts.silent if muted else timeouts.rtp)
         if final <= idle:
             return final, "final timeout"
@@ -348,13 +350,14 @@ class RelayCore:
 
     def _timer(self, event: Timer, now: float) -> None:
         while self._deadlines and self._deadlines[0][0] <= now:
-            _, _, call_id = heapq.heappop(self._deadlines)
+            due, call_id = heapq.heappop(self._deadlines)
             session = self.sessions.get(call_id)
-            if session is None:
+            if session is None or session.watched != due:
                 continue
+            session.watched = inf
             at, reason = self._deadline(session)
             if at > now:
-                self._watch(session, now)
+                self._watch(session)
             else:
                 self.counters.timeouts += 1
                 self.end(session, now, reason)
@@ -429,7 +432,7 @@ class RelayCore:
         session.last_signal = now
         self.sessions[session.call_id] = session
         self.counters.restored += 1
-        self._watch(session, now)
+        self._watch(session)
 
     # everything else
 
