@@ -29,6 +29,9 @@ from sipfleet.local.state import SOCKET_PATH_BYTES, StateDirectory
 TIMEOUT = 2.0
 """Seconds that an answer of the store may take."""
 MAX_ROWS = 10_000
+MAX_KEYS = 2_000_000
+SCAN = 1000
+"""Keys that one SCAN looks at."""
 
 CONFIGURATION = """\
 {listen}
@@ -149,21 +152,27 @@ class StoreReader:
         with contextlib.suppress(RedisError, OSError):
             await self._redis.delete(Keys(namespace, pool).sessions(pod).decode())
 
-    async def calls(self, namespace: str, cluster: str, limit: int = MAX_ROWS) -> list[dict[str, Any]]:
-        """The confirmed dialogs of a cluster, oldest first.
+    async def calls(
+        self, namespace: str, cluster: str, limit: int = MAX_ROWS, keys: int = MAX_KEYS
+    ) -> list[dict[str, Any]]:
+        """The confirmed dialogs of a cluster, oldest first; at most `limit`, looked for among about `keys` keys.
 
         Raises `StoreError`.
         """
-        keys = Keys(namespace, cluster)
         rows: list[dict[str, Any]] = []
-        owners = {lease.index: lease.pod for lease in self.views[(namespace, cluster)].alive.values()}
+        view = self.views.get((namespace, cluster))
+        owners = {lease.index: lease.pod for lease in view.alive.values()} if view is not None else {}
+        pattern = Keys(namespace, cluster).prefix + b":dialog:*"
         try:
-            names: list[bytes] = []
-            async for name in self._redis.scan_iter(match=keys.prefix + b":dialog:*", count=1000):
-                names.append(name)
-                if len(names) >= limit:
+            names: list[Any] = []
+            cursor, looked = 0, 0
+            while looked < keys and len(names) < limit:
+                cursor, found = await self._redis.scan(cursor, match=pattern, count=SCAN)
+                names += found
+                looked += SCAN
+                if cursor == 0:
                     break
-            values: list[Any] = await self._redis.mget(names) if names else []
+            values: list[Any] = await self._redis.mget(names[:limit]) if names else []
         except (RedisError, OSError) as error:
             raise StoreError(f"the store at {self.url} does not answer: {error}") from None
         for value in values:
