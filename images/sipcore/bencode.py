@@ -6,7 +6,9 @@ any order.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from sipcore.errors import BencodeError
 
@@ -28,18 +30,19 @@ def encode(value: Encodable) -> bytes:
 
 
 def _encode(value: Encodable, out: list[bytes]) -> None:
-    if isinstance(value, str):
-        value = value.encode("utf-8", "surrogateescape")
     if isinstance(value, bytes):
         out.append(b"%d:%b" % (len(value), value))
+    elif isinstance(value, str):
+        text = value.encode("utf-8", "surrogateescape")
+        out.append(b"%d:%b" % (len(text), text))
     elif isinstance(value, int):
         out.append(b"i%de" % value)
     elif isinstance(value, Mapping):
         out.append(b"d")
-        items = sorted((k.encode() if isinstance(k, str) else k, v) for k, v in value.items())
-        for key, item in items:
-            out.append(b"%d:%b" % (len(key), key))
-            _encode(item, out)
+        table = cast(Mapping[str, Encodable], value)
+        for key in sorted(table):  # text sorts as its UTF-8 does
+            out.append(_key(key))
+            _encode(table[key], out)
         out.append(b"e")
     elif isinstance(value, Sequence):
         out.append(b"l")
@@ -48,6 +51,12 @@ def _encode(value: Encodable, out: list[bytes]) -> None:
         out.append(b"e")
     else:
         raise BencodeError(f"bencode: {type(value).__name__} given, int, bytes, str, list or dict expected")
+
+
+@functools.lru_cache(maxsize=1024)
+def _key(key: bytes | str) -> bytes:
+    text = key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key
+    return b"%d:%b" % (len(text), text)
 
 
 def decode(data: bytes) -> Value:

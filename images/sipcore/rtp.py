@@ -161,28 +161,28 @@ class Reception:
             if sequence == 0xFFFF:
                 self.cycles += SEQUENCES
             return True
-        if head >> 14 != VERSION or RTCP_FIRST <= head & 0xFF <= RTCP_LAST:
+        if head >> 14 != VERSION or RTCP_FIRST <= head & 0xFF <= RTCP_LAST or not self._jump(sequence, ssrc, now):
             return False
         self.packets += 1
         self.bytes += len(data)
         self.last = now
-        self._jump(sequence, ssrc)
         self.transit = now * self.rate - timestamp
         return True
 
-    def _jump(self, sequence: int, ssrc: int) -> None:
-        """Another source, a gap, a late packet or one that came twice (RFC 3550 A.1)."""
+    def _jump(self, sequence: int, ssrc: int, now: float) -> bool:
+        """Another source, a gap, a late packet or one that came twice (RFC 3550 A.1); False: not to be counted."""
         ahead = (sequence - self.expected_next) & 0xFFFF
         if ssrc != self.ssrc or MAX_DROPOUT <= ahead <= SEQUENCES - MAX_MISORDER:
             self.lost_before = self.lost
-            self.ssrc, self.base, self.cycles, self.before = ssrc, sequence, 0, self.packets - 1
+            self.ssrc, self.base, self.cycles, self.before = ssrc, sequence, 0, self.packets
         elif ahead >= MAX_DROPOUT:
-            return  # late or twice: it counts against the loss, no more
+            return True  # late or twice: it counts against the loss, no more
         elif sequence < self.expected_next:
             self.cycles += SEQUENCES
         self.expected_next = (sequence + 1) & 0xFFFF
         if sequence == 0xFFFF:
             self.cycles += SEQUENCES
+        return True
 
     @property
     def lost(self) -> int:

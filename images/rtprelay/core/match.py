@@ -24,6 +24,9 @@ QUIET_SECONDS = 30.0
 QUIET_SOURCES = 4096
 """Quiet sources remembered on one port."""
 
+QUIET_SSRCS = 16
+"""Streams remembered of one quiet source."""
+
 FORMER_SECONDS = 2.0
 """After a party moved by SDP, late packets of its old source are not learnt for so long."""
 
@@ -68,8 +71,6 @@ class Matcher:
             if leg is None:
                 return self._hold(data, port, source, now)
             if not _acceptable(leg, data):
-                if leg.is_rtp and is_rtp(data):
-                    return self._drop("payload")
                 return self._pass(data, leg)
             self._learn(leg, source, now)
         if not leg.stream.count(data, now):
@@ -91,7 +92,13 @@ class Matcher:
     def _pass(self, data: bytes, leg: Leg) -> Forward | None:
         """A packet that is no RTP (T.38, DTLS) of a leg whose media line allows that; nothing is learnt from it."""
         peer = leg.peer
-        if leg.protocol in (b"RTP/AVP", b"RTP/AVPF") or peer is None or peer.peer is not leg or not peer.target:
+        if (
+            (leg.is_rtp and is_rtp(data))
+            or leg.protocol in (b"RTP/AVP", b"RTP/AVPF")
+            or peer is None
+            or peer.peer is not leg
+            or not peer.target
+        ):
             return self._drop("payload")
         return data, peer.pair.rtp.handle, peer.target
 
@@ -100,7 +107,7 @@ class Matcher:
         if entry is None or entry[0] <= now:
             return False
         # The same phone may call again from the same port: a signalled ip:port with another SSRC is another stream.
-        return not (source in port.exact and is_rtp(data) and int.from_bytes(data[8:12], "big") != entry[1])
+        return not (source in port.exact and is_rtp(data) and int.from_bytes(data[8:12], "big") not in entry[1])
 
     def _learn(self, leg: Leg, source: Source, now: float) -> None:
         port = leg.pair.rtp
@@ -109,6 +116,7 @@ class Matcher:
             port.routes.pop(leg.learnt, None)
             self._uncouple(port)
         leg.learnt = source
+        leg.stream.quiet = port.quiet.get(source, leg.stream.quiet)
         port.learnt[source] = leg
         self.link(leg)
         if leg.peer is not None:
@@ -190,8 +198,11 @@ class Matcher:
         """The leg's call ended: its source reaches no other call on this port for the quiet time (DESIGN 3.6)."""
         quiet = leg.pair.rtp.quiet
         source = leg.learnt or leg.remote
-        if source is not None and len(quiet) < QUIET_SOURCES:
-            quiet[source] = (now + QUIET_SECONDS, leg.stream.ssrc)
+        if source is None or (len(quiet) >= QUIET_SOURCES and source not in quiet):
+            return
+        until, earlier = quiet.get(source, (0.0, ()))
+        ssrcs = (*(earlier if until > now else ()), leg.stream.ssrc)
+        quiet[source] = (now + QUIET_SECONDS, ssrcs[-QUIET_SSRCS:])
 
     def sweep(self, now: float) -> None:
         """Forget what is over; every few seconds."""

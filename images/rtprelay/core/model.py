@@ -16,6 +16,9 @@ from rtprelay.core.events import Source
 from sipcore.rtp import Reception
 from sipcore.sdp import Origin
 
+Quiet = tuple[float, tuple[int, ...]]
+"""DESIGN 3.6: until when a source is quiet, seconds, and the SSRCs that it sent."""
+
 
 class Interface(msgspec.Struct, frozen=True):
     """One address of this relay: `[NAME/]ADDRESS[!ADVERTISED]`."""
@@ -31,13 +34,20 @@ class Interface(msgspec.Struct, frozen=True):
 class Stream(Reception):
     """The RTP that comes from one leg's party, and where it goes. The packet path reads `out` and `target`."""
 
-    __slots__ = ("out", "target")
+    __slots__ = ("out", "quiet", "target")
 
     def __init__(self, rate: int = 8000) -> None:
         super().__init__(rate)
         self.out = 0
         """Handle of the port it leaves from."""
         self.target: Source = ("", 0)
+        self.quiet: Quiet = (0.0, ())
+        """Streams of earlier calls from the same source: they are not this call's (DESIGN 3.6)."""
+
+    def _jump(self, sequence: int, ssrc: int, now: float) -> bool:
+        if ssrc in self.quiet[1] and now < self.quiet[0]:
+            return False
+        return super()._jump(sequence, ssrc, now)
 
 
 class Port:
@@ -74,8 +84,8 @@ class Port:
         self.coupled: Port | None = None
         """The other port of a `Couple`."""
         self.held: dict[Source, deque[tuple[float, bytes]]] = {}
-        self.quiet: dict[Source, tuple[float, int]] = {}
-        """DESIGN 3.6: source -> until when, and the SSRC of the call that ended."""
+        self.quiet: dict[Source, Quiet] = {}
+        """Sources of calls that ended."""
 
 
 class Pair(msgspec.Struct, eq=False):

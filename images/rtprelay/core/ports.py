@@ -15,7 +15,7 @@ from random import Random
 import msgspec
 
 from rtprelay.core.events import Action, ClosePort, OpenPort, Source
-from rtprelay.core.model import Interface, Leg, Pair, Party, Port
+from rtprelay.core.model import Interface, Leg, Pair, Party, Port, Quiet
 from sipcore.errors import ConfigError
 from sipcore.sdp import normal_address
 
@@ -115,7 +115,7 @@ class RangePool:
         """Even numbers that are taken or in stock."""
         self._avoid: dict[int, float] = {}
         """Even numbers with quiet sources or that could not be bound -> until when."""
-        self._quiet: dict[int, dict[Source, tuple[float, int]]] = {}
+        self._quiet: dict[int, dict[Source, Quiet]] = {}
         """Even numbers -> the quiet sources of the closed port (DESIGN 3.6)."""
         self._stock: deque[Pair] = deque()
         self._scan_at = 0.0
@@ -239,7 +239,7 @@ class SharedPool:
             waiting = sum(waits(other) for ip in leg.named for other in port.by_ip.get(ip, ()))
             if waiting and not leg.identity:
                 continue
-            quiet = leg.remote is not None and port.quiet.get(leg.remote, (0.0, 0))[0] > now
+            quiet = leg.remote is not None and port.quiet.get(leg.remote, (0.0, ()))[0] > now
             cost = (waiting + quiet + (pair.number in session), len(port.legs), 0)
             if cost < best_cost:
                 best, best_cost = pair, cost
