@@ -47,23 +47,26 @@ class LeaseView:
         """Whether the pod of this index is proved dead by its lease."""
         return index not in self.alive and self.trusted(now)
 
-    def update(self, reply: Value) -> None:
-        """Take in the reply of HEARTBEAT or LEASES; leases that cannot be read (a newer major) are left out."""
+    def update(self, reply: Value, now: float) -> None:
+        """Take in the reply of HEARTBEAT or LEASES; leases that cannot be read (a newer major) are left out.
+
+        A lease that was known and is missing is kept until a missing one counts: a store that lost its memory must not
+        make us forget who is there.
+        """
         if not (isinstance(reply, list) and len(reply) == 4):
             return
         now_ms, leases, beats = reply[0], reply[2], reply[3]
         if not (isinstance(now_ms, bytes) and isinstance(leases, list) and isinstance(beats, list)):
             return
-        now = int(now_ms)
+        clock = int(now_ms)
         beat = dict(zip(beats[::2], beats[1::2], strict=False))
-        alive: dict[int, Lease] = {}
         known: dict[str, tuple[bytes, Lease]] = {}
         changed = False
         for name, data in zip(leases[::2], leases[1::2], strict=False):
             last = beat.get(name)
             if not (isinstance(name, bytes) and isinstance(data, bytes) and isinstance(last, bytes)):
                 continue
-            if now - int(last) >= LEASE_LIFE_MS:
+            if clock - int(last) >= LEASE_LIFE_MS:
                 continue
             old = self._known.get(name.decode())
             if old and old[0] == data:
@@ -75,6 +78,11 @@ class LeaseView:
                     continue
                 changed = True
             known[name.decode()] = (data, lease)
+        if not self.trusted(now):
+            present = {lease.pod for _, lease in known.values()}
+            known |= {key: old for key, old in self._known.items() if old[1].pod not in present}
+        alive: dict[int, Lease] = {}
+        for _, lease in known.values():
             other = alive.get(lease.index)
             if lease.index and (other is None or (other.started, other.id) > (lease.started, lease.id)):
                 alive[lease.index] = lease
@@ -111,7 +119,7 @@ class LeaseKeeper(LeaseView):
         self.renewed = sent
         first = self.lease.index == 0
         self.lease.index = reply[1]
-        self.update(reply)
+        self.update(reply, sent)
         if first:
             self.alive.setdefault(self.lease.index, self.lease)
         elif self.alive.get(self.lease.index, self.lease).id != self.lease.id:

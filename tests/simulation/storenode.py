@@ -33,7 +33,7 @@ class StoreNode:
     def start(self) -> None:
         self.runs += 1
         self.up = True
-        self._redis = fakeredis.FakeRedis(server=fakeredis.FakeServer())
+        self._redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), protocol=2)
         self._redis.response_callbacks.clear()
 
     def kill(self) -> None:

@@ -46,13 +46,16 @@ class RelayChoice:
             node.timers.start(0.0, float("-inf"), self._tick, None)
 
     def candidates(self) -> list[Relay]:
-        """Relays with room: pools in order, in each the lowest ordinal first, so that the highest empty first."""
+        """Relays with room: pools in order, in each the lowest ordinal first, so that the highest empty first.
+
+        Those whose connection is broken come last: one that was killed is back in place soon.
+        """
         out: list[Relay] = []
         for view in self._views:
             leases = sorted(view.alive.values(), key=lambda lease: lease.ordinal)
             out += [_relay(lease) for lease in leases if lease.room > self._placed.get(lease.id, 0)]
         out += self._static
-        return [relay for relay in out if relay.address not in self._down]
+        return sorted(out, key=lambda relay: relay.address in self._down)
 
     def place(self, relay: Relay) -> None:
         """A new call went to this relay."""
@@ -103,7 +106,7 @@ class RelayChoice:
         if replies is None:
             return
         for view, reply in zip(self._views, replies, strict=False):
-            view.update(reply)
+            view.update(reply, self._node.now)
         self._placed.clear()
         self._announce()
 

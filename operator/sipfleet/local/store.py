@@ -144,7 +144,7 @@ class StoreReader:
                 view.store_changed(True, now)
         for key, reply in zip(sets, replies, strict=False):
             if (view_of := self.views.get(key)) is not None:
-                view_of.update(reply)
+                view_of.update(reply, now)
         return {pod: int(n) for (_, pod), n in zip(waiting, replies[len(sets) :], strict=True)}
 
     async def forget_sessions(self, namespace: str, pool: str, pod: str) -> None:

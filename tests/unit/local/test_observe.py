@@ -43,7 +43,7 @@ def view_of(*leases: Lease) -> LeaseView:
     for one in leases:
         rows += [one.id.encode(), encode(one)]
         beats += [one.id.encode(), b"1000"]
-    view.update([b"1500", 0, rows, beats])  # type: ignore[list-item]
+    view.update([b"1500", 0, rows, beats], 60.0)  # type: ignore[list-item]
     return view
 
 

@@ -131,6 +131,22 @@ def test_a_missing_lease_counts_only_after_a_whole_life_with_the_same_store() ->
     assert not view.dead(5, 200.0)
 
 
+def test_a_store_without_memory_makes_nobody_forget_who_is_there(run, server: redis.Redis) -> None:  # type: ignore[no-untyped-def]
+    one, two = LeaseKeeper(KEYS, _lease("a")), LeaseKeeper(KEYS, _lease("bb"))
+    two.lease.pod = "p-1"
+    for keeper in (one, two):
+        keeper.store_changed(True, 0.0)
+        keeper.answered(run(keeper.heartbeat()), 0.0)
+    one.answered(run(one.heartbeat()), 10.0)
+    assert len(one.alive) == 2
+    server.flushall()
+    one.store_changed(True, 20.0)
+    one.answered(run(one.heartbeat()), 20.0)
+    assert len(one.alive) == 2, "kept while a missing lease does not count"
+    one.answered(run(one.heartbeat()), 20.0 + LIFE)
+    assert len(one.alive) == 1
+
+
 def _serve(client: StoreClient, server: redis.Redis) -> list[tuple[object, object]]:
     """Carry what the client sends to the real server and its answers back."""
     reader, out = Reader(), []
