@@ -25,7 +25,7 @@ from sipcore.errors import ConfigError
 from sipcore.keys import KEY_BYTES, ClusterKey
 from sipproxy.adminport import serve_admin
 from sipproxy.core import ProxyCore
-from sipproxy.core.events import Configure, Cordon, Drain, Uncordon
+from sipproxy.core.events import Configure, Cordon, Drain, Stop, Uncordon
 from sipproxy.edge import Edge
 from sipproxy.log import JsonLog
 
@@ -97,6 +97,7 @@ class Program:
         gc.freeze()
         self._log.line("info", "started", fields={"version": __version__, "uid": self._config.pod.uid})
         await self._stop.wait()
+        edge.feed(Stop())
         if admin is not None:
             admin.close()
         await edge.close()

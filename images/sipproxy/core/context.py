@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sipcore.record import DialogRecord
+from sipcore.record import DialogRecord, EarlyRecord
 from sipcore.transaction import State
 from sipcore.uri import Address
 
@@ -66,7 +66,9 @@ class Context:
         "claim",
         "cseq",
         "dialog",
+        "early",
         "early_id",
+        "epoch",
         "failures",
         "from_line",
         "held",
@@ -80,6 +82,8 @@ class Context:
         "media",
         "message",
         "method",
+        "next_id",
+        "raw",
         "relay",
         "reply_to",
         "server_deadline",
@@ -133,13 +137,37 @@ class Context:
     token: bool
     """Whether the forwarded request gets a Record-Route."""
     claim: int
-    """What the store said of our ownership: see `ownership`."""
-    held: list[tuple[Branch, Message]]
-    """Final responses that wait for the store's word."""
+    """What the store said of our ownership: see `claims`."""
+    held: list[tuple[Branch | int, Message | bytes]]
+    """Final responses that wait for the store's word: from a branch, or a status and bytes of our own."""
+    raw: bytes
+    """What came, as long as another proxy may turn out to own it."""
+    early: EarlyRecord | None
     early_id: bytes
+    epoch: int
+    """Of the early record."""
+    next_id: bytes
+    """The branch toward `targets[0]`, when it is known already."""
     started: float
+    """Unix time, seconds."""
     media: MediaLeg | None
     relay: int
+    """Index, 0 = none."""
+
+    def __init__(self) -> None:
+        self.branches = []
+        self.targets = []
+        self.failures = []
+        self.held = []
+        self.last = self.early_id = self.raw = self.next_id = self.body = b""
+        self.canceled = self.token = False
+        self.dialog = None
+        self.media = None
+        self.early = None
+        self.message = None
+        self.lines = None
+        self.claim = self.relay = self.state = 0
+        self.epoch = 1
 
 
 class Dialog:

@@ -41,15 +41,19 @@ class Dialogs:
             return
         node = self._node
         tag = response.tag(TO)
-        message = context.message
-        if message is None:
+        message, early = context.message, context.early
+        if message is None and early is None:
             dialog = node.dialogs.get(node.key.dialog_key(context.call_id, response.tag(FROM)))
             if dialog is not None:
                 self._forked(dialog, tag, branch, response)
             return
-        from_tag = message.tag(FROM)
-        key = node.key.dialog_key(context.call_id, from_tag)
-        caller = self.party(message, FROM, from_tag, context.source, context.listener, message.all_lines(RECORD_ROUTE))
+        if early is not None:
+            caller = early.caller
+        else:
+            assert message is not None
+            routes = message.all_lines(RECORD_ROUTE)
+            caller = self.party(message, FROM, message.tag(FROM), context.source, context.listener, routes)
+        key = node.key.dialog_key(context.call_id, caller.tag)
         caller.cseq = int(context.cseq)
         record = DialogRecord(
             call_id=context.call_id,
@@ -75,29 +79,35 @@ class Dialogs:
         self.ownership.put(dialog)
 
     def add(self, dialog: Dialog) -> None:
-        """Own a dialog that stands in the store already."""
+        """Own a dialog that stands in the store already; one that has ended here does not come back."""
         node = self._node
         known = node.dialogs.get(dialog.key)
-        if known is None or known.ended or not known.owned:
-            node.owned += 1
+        if known is not None:
+            if known.ended or known is dialog:
+                return
+            known.owned = False
+            node.owned -= 1
+        node.owned += 1
         node.dialogs[dialog.key] = dialog
 
     def lose(self, dialog: Dialog) -> None:
         """Somebody else owns it now."""
         node = self._node
-        if dialog.owned and not dialog.ended:
-            node.owned -= 1
-        dialog.owned = False
         if node.dialogs.get(dialog.key) is dialog:
             del node.dialogs[dialog.key]
+            if not dialog.ended:
+                node.owned -= 1
+        dialog.owned = False
 
     def end(self, dialog: Dialog, by: str) -> None:
         """A BYE is about to be forwarded: the record ends and the CDR is written before it (DESIGN 2.8)."""
-        if dialog.ended:
-            return
         node = self._node
+        known = node.dialogs.get(dialog.key)
+        if dialog.ended or (known is not None and known.ended):
+            return
         dialog.ended = True
-        if dialog.owned:
+        if known is not None:
+            known.ended = True
             node.owned -= 1
         node.count["ended"] += 1
         cdr = self.cdr(dialog.record, by)
@@ -115,7 +125,8 @@ class Dialogs:
 
     def forget(self, dialog: Dialog) -> None:
         """The BYE's transaction is over."""
-        if dialog.ended and self._node.dialogs.get(dialog.key) is dialog:
+        known = self._node.dialogs.get(dialog.key)
+        if known is not None and known.ended:
             del self._node.dialogs[dialog.key]
 
     def cdr(self, record: DialogRecord, by: str) -> Cdr:

@@ -127,6 +127,14 @@ class Engine:
         node.send(data, branch.target.address, node.listener_to(branch.target.address, context.listener))
         node.timers.start(branch.interval, node.now, self._client_timer, branch)
 
+    def resume(self, branch: Branch, left: float) -> None:
+        """The client transaction of a dead proxy: its INVITE is out, its final response must come in `left` seconds."""
+        node = self._node
+        branch.state = _PROCEEDING
+        branch.deadline = node.now + left
+        node.branches[branch.id] = branch
+        node.timers.start(min(left, node.config.timers.fr), node.now, self._client_timer, branch)
+
     def response(self, branch: Branch, status: int) -> int:
         """A response came: the flags that `forwarding` carries out (`TO_TU`, `SEND` an ACK, `RESEND` it)."""
         node = self._node

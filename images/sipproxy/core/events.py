@@ -83,6 +83,10 @@ class Drain(msgspec.Struct):
     """Cordon, leave the selection, hand over what is owned."""
 
 
+class Stop(msgspec.Struct):
+    """The program ends now: whatever others wait for us with may stop waiting."""
+
+
 class Timer(msgspec.Struct):
     """`next_timer()` is reached."""
 
@@ -100,5 +104,6 @@ Event = (
     | Cordon
     | Uncordon
     | Drain
+    | Stop
     | Timer
 )

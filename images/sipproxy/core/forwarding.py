@@ -56,7 +56,11 @@ class Forwarding:
         node = self._node
         target = context.targets.pop(0)
         listener = node.listener_to(target.address, context.listener)
-        branch_id = node.key.branch(context.via_sent_by, context.via_branch, context.call_id, context.cseq, target.text)
+        branch_id, context.next_id = context.next_id, b""
+        if not branch_id:
+            branch_id = node.key.branch(
+                context.via_sent_by, context.via_branch, context.call_id, context.cseq, target.text
+            )
         via = self.via_line(branch_id, listener, context.relay)
         branch = Branch(context, target, branch_id, via)
         context.branches.append(branch)
@@ -105,7 +109,7 @@ class Forwarding:
             return
         node = self._node
         hop = Context()
-        hop.method, hop.invite, hop.branches, hop.listener = b"CANCEL", False, [], branch.context.listener
+        hop.method, hop.invite, hop.listener = b"CANCEL", False, branch.context.listener
         branch.cancel = Branch(hop, branch.target, branch.id + b"C", branch.via)
         self._engine.start(branch.cancel, build.cancel(branch))
         # RFC 3261 9.1: no final response in 64*T1 counts as cancelled.
@@ -255,7 +259,7 @@ class Forwarding:
             self._engine.drop(context)  # RFC 4320 4.2: no 408 to other requests, it would come too late
             return
         if data and status != 503:
-            self._finish(context, status, data)
+            self.finish(context, status, data)
         else:
             # RFC 3261 16.7 step 6: a 503 is about one server, not about this proxy.
             self.answer(context, 500 if status == 503 else status)
@@ -263,10 +267,13 @@ class Forwarding:
     def answer(self, context: Context, status: int) -> None:
         """A final response of our own."""
         tag = self._node.key.early_id(context.via_sent_by, context.via_branch, context.call_id, context.cseq)[:12]
-        self._finish(context, status, build.final(context, status, tag))
+        self.finish(context, status, build.final(context, status, tag))
 
-    def _finish(self, context: Context, status: int, data: bytes) -> None:
+    def finish(self, context: Context, status: int, data: bytes) -> None:
+        """The last word to the caller, once the store has said that it is ours to say."""
         node = self._node
+        if context.invite and not self.ownership.may_finish(context, status, data):
+            return
         self._engine.respond(context, status, data)
         if context.invite:
             node.count["failed"] += 1
@@ -276,7 +283,7 @@ class Forwarding:
 
     def _slim(self, context: Context) -> None:
         """What an answered transaction no longer needs; it is kept for another 32 s."""
-        context.lines = context.message = None
+        context.lines = context.message = context.early = None
         context.body = b""
         context.failures = []
         context.vias = []

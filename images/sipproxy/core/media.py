@@ -119,6 +119,13 @@ class Media:
             context.media.offered = True
             context.relay = relay.index
 
+    def resumed(self, context: Context) -> None:
+        """A re-INVITE of a dead proxy is ours now; its offer is with the relay already."""
+        relay = self._of_dialog(context) if self.relays.enabled else None
+        if relay is not None:
+            context.media = MediaLeg(relay, context.via_branch)
+            context.media.offered = True
+
     def request(self, context: Context) -> bool:
         """Whether the request waits for a relay; a BYE only tells it."""
         if not self.relays.enabled:

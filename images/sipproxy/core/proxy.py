@@ -8,6 +8,8 @@ from collections.abc import Callable
 from sipcore import __version__
 from sipcore.config import ProxyConfig
 from sipcore.keys import ClusterKey
+from sipcore.lease import LIFE, MARGIN
+from sipcore.uri import Address
 
 from .actions import Action, JoinSelection, LeaveSelection
 from .dialogs import Dialogs
@@ -18,8 +20,11 @@ from .events import (
     Datagram,
     Drain,
     Event,
+    Hop,
     NgReply,
+    PeerDown,
     RelayState,
+    Stop,
     StoreReply,
     StoreState,
     TargetError,
@@ -27,14 +32,23 @@ from .events import (
     Uncordon,
 )
 from .forwarding import Forwarding
+from .hop import HOPS_SHIFT, MUST_OWN
 from .media import Media
 from .node import Node
 from .ownership import Ownership
+from .peers import Handed
 from .requests import Incoming, Requests
 from .routing import Router, own_addresses
 
 MIN_MESSAGE = 16
 """Shorter datagrams are keep-alives (RFC 5626 3.5.1) or noise."""
+
+
+STORE_PATIENCE = 2.0
+"""Seconds after which a proxy that has not found its store is ready without it (DESIGN 2.9)."""
+MAX_HELD = 20_000
+SLEPT = LIFE - MARGIN
+_NOT_HELD = frozenset({StoreReply, StoreState, RelayState, PeerDown, Stop})
 
 
 class ProxyCore:
@@ -58,25 +72,32 @@ class ProxyCore:
         dialogs = Dialogs(node)
         self._forwarding = forwarding = Forwarding(node, engine, dialogs)
         self._requests = requests = Requests(node, engine, forwarding, dialogs)
-        self._engine = engine
-        self._ownership = ownership = Ownership(node)
+        self._began = float("inf")
+        self._fed = float("inf")
+        self._held: list[Event] | None = None
+        """Events that wait for the store's word after the loop stood still."""
+        self._ownership = ownership = Ownership(node, adopt)
         self._media = media = Media(node)
-        ownership.requests = requests
+        ownership.connect(requests, forwarding, dialogs, engine, media)
+        ownership.peers.again = self._again
         dialogs.ownership = forwarding.ownership = requests.ownership = ownership
         forwarding.media = requests.media = media
         media.forwarding, media.requests, media.ownership = forwarding, requests, ownership
         self._handlers: dict[type, Callable[..., None]] = {
             Datagram: self._datagram,
             Timer: self._timer,
-            TargetError: self._target_error,
+            Hop: self._hop,
+            PeerDown: ownership.peer_down,
+            TargetError: ownership.target_error,
             Configure: self._configure,
             Cordon: self._cordon,
             Uncordon: self._uncordon,
             Drain: self._drain,
             NgReply: media.reply,
             RelayState: media.relay_state,
-            StoreReply: self._store_reply,
-            StoreState: self._store_state,
+            StoreReply: ownership.store_reply,
+            StoreState: ownership.store_state,
+            Stop: self._stop,
         }
 
     def feed(self, event: Event, now: float) -> list[Action]:
@@ -87,7 +108,13 @@ class ProxyCore:
         node = self.node
         node.now = now
         try:
-            self._handlers[type(event)](event)
+            if now - self._fed > SLEPT and self._ownership.peers.slept(self._fed):
+                self._wake()
+            self._fed = now
+            if self._held is None or type(event) in _NOT_HELD:
+                self._handlers[type(event)](event)
+            elif len(self._held) < MAX_HELD:
+                self._held.append(event)
         except Exception as error:
             node.count["internal_errors"] = node.count.get("internal_errors", 0) + 1
             node.log("error", "internal-error", error=f"{type(error).__name__}: {error}", during=type(event).__name__)
@@ -97,17 +124,30 @@ class ProxyCore:
 
     def next_timer(self) -> float | None:
         """When `Timer` is to be fed, on the clock of `feed`."""
-        return self.node.timers.next()
+        return self.node.timers.next() if self._held is None else None
+
+    def _wake(self) -> None:
+        """The loop stood still for about a lease's life: others may have adopted what we own, so ask (DESIGN 2.7)."""
+        self._held = []
+        self.node.log("warning", "slept", seconds=round(self.node.now - self._fed, 3))
+        self._ownership.peers.heartbeat()
+        self._ownership.adoption.reassert(self._awake)
+
+    def _awake(self) -> None:
+        held, self._held = self._held or [], None
+        for event in held:
+            self._handlers[type(event)](event)
 
     @property
     def empty(self) -> bool:
         """DESIGN 2.10: no open transaction and no owned dialog."""
-        return self.node.open == 0 and self.node.owned == 0
+        return self._ownership.empty
 
     @property
     def ready(self) -> bool:
         """Whether it can serve what it has (DESIGN 4.4)."""
-        return True
+        peers = self._ownership.peers
+        return peers.keeper is None or peers.writable or self.node.now - self._began >= STORE_PATIENCE
 
     def status(self) -> dict[str, object]:
         """`GET /status` (docs/decisions/0003)."""
@@ -124,7 +164,7 @@ class ProxyCore:
             "cordoned": node.cordoned,
             "draining": node.draining,
             "empty": self.empty,
-            "store": False,
+            "store": self._ownership.peers.available,
             "ports": [listener.port for listener in node.config.listeners],
         }
 
@@ -149,27 +189,33 @@ class ProxyCore:
         if data[:8] == b"SIP/2.0 ":
             node.count["responses"] += 1
             if not self._forwarding.receive(data):
-                self._ownership.foreign_response(data)
+                self._ownership.foreign_response(data, event.source, event.listener, 0)
         elif len(data) >= MIN_MESSAGE:
             node.count["requests"] += 1
             self._requests.receive(Incoming(data, event.source, event.listener))
 
+    def _hop(self, event: Hop) -> None:
+        parcel = self._ownership.hop(event)
+        if parcel is not None:
+            self._handed(parcel.data, parcel.source, parcel.listener, parcel.flags)
+
+    def _again(self, handed: Handed) -> None:
+        """What was handed to a peer that is dead is served here."""
+        self._handed(handed.data, handed.source, handed.listener, handed.flags)
+
+    def _handed(self, data: bytes, source: Address, listener: int, flags: int) -> None:
+        hops = flags >> HOPS_SHIFT
+        if data[:8] == b"SIP/2.0 ":
+            if not self._forwarding.receive(data):
+                self._ownership.foreign_response(data, source, listener, hops)
+            return
+        incoming = Incoming(data, source, listener)
+        incoming.hops = hops
+        incoming.must_own = bool(flags & MUST_OWN)
+        self._requests.receive(incoming)
+
     def _timer(self, event: Timer) -> None:
         self.node.timers.run(self.node.now)
-
-    def _target_error(self, event: TargetError) -> None:
-        at = event.data.find(b";branch=") + 8
-        branch = self.node.branches.get(event.data[at : at + 31])
-        if branch is not None and branch.target.address == event.address:
-            self._engine.transport_error(branch)
-
-    def _store_reply(self, event: StoreReply) -> None:
-        """A tag of ours is whoever waits for the replies."""
-        if callable(event.tag):
-            event.tag(event.replies)
-
-    def _store_state(self, event: StoreState) -> None:
-        self._media.relays.store_changed(event.available)
 
     def _configure(self, event: Configure) -> None:
         self.node.config = event.config
@@ -177,15 +223,22 @@ class ProxyCore:
 
     def _cordon(self, event: Cordon) -> None:
         self.node.cordoned = True
+        self._ownership.peers.heartbeat()
 
     def _uncordon(self, event: Uncordon) -> None:
         node = self.node
         if node.draining:
             node.out.append(JoinSelection())
         node.cordoned = node.draining = False
+        self._ownership.peers.heartbeat()
 
     def _drain(self, event: Drain) -> None:
         node = self.node
         if not node.draining:
             node.out.append(LeaveSelection())
         node.cordoned = node.draining = True
+        self._ownership.handover.start()
+        self._ownership.peers.heartbeat()
+
+    def _stop(self, event: Stop) -> None:
+        self._ownership.peers.release()

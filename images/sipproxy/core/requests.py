@@ -45,8 +45,8 @@ class Incoming:
 
     __slots__ = (
         "data",
-        "forwarded",
         "from_tag",
+        "hops",
         "key",
         "listener",
         "message",
@@ -72,8 +72,8 @@ class Incoming:
         self.to_tag = b""
         self.must_own = False
         """Handed over by a peer: a new call is ours even when we are full (docs/decisions/0002)."""
-        self.forwarded = False
-        """Came over an internal hop already: it is not handed on again."""
+        self.hops = 0
+        """How often proxies have handed it on."""
 
 
 class Requests:
@@ -189,7 +189,7 @@ class Requests:
         node.count["invites"] += 1
         context.token = True
         self.media.choose(context)
-        self.ownership.claim(context)
+        self.ownership.claim(context, incoming.data)
         if not self.media.request(context):
             self._forwarding.launch(context)
 
@@ -300,6 +300,25 @@ class Requests:
             return
         node.count["served_by_token"] += 1
         self.serve(incoming, None)
+
+    def resume(self, incoming: Incoming, dialog: Dialog | None) -> None:
+        """A request that waited for the store goes on, with its dialog or with its token alone."""
+        context = self._node.contexts.get(incoming.key)
+        if context is not None and incoming.message.method != b"ACK":
+            self._engine.request_again(context)
+            return
+        try:
+            if dialog is not None:
+                self.serve(incoming, dialog)
+            elif incoming.token is None and incoming.message.method == b"ACK":
+                self.ownership.foreign_cancel(incoming)
+            else:
+                self.serve_by_token(incoming)
+        except BadMessage as error:
+            error.message = incoming.message
+            self._bad(error, incoming)
+        except UriError as error:
+            self.refuse(incoming, 416 if error.scheme else 400)
 
     def serve(self, incoming: Incoming, dialog: Dialog | None) -> None:
         """Forward a request of a dialog: an ACK without a transaction, all else with one.
@@ -425,14 +444,6 @@ class Requests:
         context.via_sent_by = via.sent_by
         context.via_branch = via.branch if via.cookie else via.value
         context.message = message
-        context.branches = []
-        context.targets = []
-        context.failures = []
-        context.held = []
-        context.last = context.early_id = b""
-        context.canceled = context.token = False
-        context.dialog = context.media = None
-        context.claim = context.relay = 0
         context.started = self._node.wall
         return context
 

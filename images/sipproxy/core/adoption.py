@@ -1,0 +1,321 @@
+"""Dialogs in the store: written by their owner, found by all, adopted when the owner is dead (DESIGN 2.5, 2.7, 2.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sipcore import record as records
+from sipcore.errors import SipcoreError
+from sipcore.record import Cdr, DialogRecord
+from sipcore.resp import Value
+from sipcore.store import ADOPT, CDR_GUARD_S, CDR_STREAM_LENGTH, DIALOG_LIFE_S, END, ENDED_LIFE_S, PUT, Command
+
+from .actions import Store
+from .context import Dialog
+from .hop import HOPS_SHIFT, MAX_HOPS
+from .node import Node
+from .peers import Peers
+
+if TYPE_CHECKING:
+    from .dialogs import Dialogs
+    from .requests import Incoming, Requests
+
+WAIT = 0.05
+"""Seconds that a request waits for the store before it is served by its token alone (DESIGN 2.5)."""
+MAX_PARKED = 10_000
+MAX_MOVED = 100_000
+SWEEP_KEYS = 200
+SWEEP_PAUSE = 0.02
+REASSERT_AT_ONCE = 100
+"""Records in one write."""
+KIND = b"D"
+ENDED = b"X"
+
+_json = msgspec.json.Encoder().encode
+
+
+class Adoption:
+    """Records of dialogs."""
+
+    def __init__(self, node: Node, peers: Peers, adopt: bool) -> None:
+        self._node = node
+        self._peers = peers
+        self._adopt = adopt
+        self._parked: dict[bytes, list[Incoming]] = {}
+        """Requests that wait for the store's answer, by the key that was asked for."""
+        self._moved: dict[bytes, int] = {}
+        """Dialogs that we handed over -> index of their owner."""
+        self._sweeping = False
+        self._swept: frozenset[int] | None = None
+        """The living proxies when the last sweep began."""
+        self._index = 0
+        """Under which our records were written last."""
+        self.dialogs: Dialogs
+        self.requests: Requests
+
+    # -- what we own
+
+    def put(self, dialog: Dialog) -> None:
+        """Write a record of ours; the write waits when the store is away."""
+        if self._peers.writable and dialog.owned:
+            self._node.out.append(Store([self.put_command(dialog)]))
+
+    def put_command(self, dialog: Dialog) -> Command:
+        value = records.seal(KIND, self._node.index, dialog.epoch, dialog.record)
+        return PUT.call((self._peers.keys.dialog(dialog.key),), value, DIALOG_LIFE_S)
+
+    def end(self, dialog: Dialog, cdr: Cdr) -> None:
+        """Write the end of a dialog, before its BYE is forwarded (DESIGN 2.8)."""
+        if self._peers.keeper is None:
+            return
+        keys = self._peers.keys
+        script = END.call(
+            (keys.dialog(dialog.key), keys.cdr_guard(cdr.id), keys.cdr),
+            dialog.epoch,
+            _json(cdr),
+            CDR_GUARD_S,
+            CDR_STREAM_LENGTH,
+            ENDED_LIFE_S,
+        )
+        self._node.out.append(Store([script]))
+
+    def reassert(self, done: Callable[[], None] | None = None) -> None:
+        """Write all that we own again, lose what has a later owner (DESIGN 2.9), then call `done`."""
+        node = self._node
+        if not self._peers.writable:
+            if done is not None:
+                done()
+            return
+        self._index = node.index
+        owned = [d for d in node.dialogs.values() if d.owned and not d.ended]
+        for start in range(0, len(owned), REASSERT_AT_ONCE):
+            part = owned[start : start + REASSERT_AT_ONCE]
+            last = start + REASSERT_AT_ONCE >= len(owned)
+            answered = partial(self._reasserted, part, done if last else None)
+            node.out.append(Store([self.put_command(d) for d in part], answered))
+        if not owned and done is not None:
+            done()
+
+    def _reasserted(self, part: list[Dialog], done: Callable[[], None] | None, replies: list[Value] | None) -> None:
+        for dialog, reply in zip(part, replies or (), strict=False):
+            if isinstance(reply, bytes):
+                self.dialogs.lose(dialog)
+        if done is not None:
+            done()
+
+    def moved(self, key: bytes, owner: int) -> None:
+        """A dialog of ours belongs to a peer now."""
+        if len(self._moved) >= MAX_MOVED:
+            del self._moved[next(iter(self._moved))]
+        self._moved[key] = owner
+
+    # -- what others own
+
+    def foreign_request(self, incoming: Incoming) -> bool:
+        """A request of a dialog that is not in memory; False: it can only be served by its token."""
+        node, peers, token = self._node, self._peers, incoming.token
+        if peers.keeper is None:
+            return False
+        message = incoming.message
+        if token is not None:
+            keys = [token.dialog_key]
+            owner = self._moved.get(token.dialog_key, token.owner)
+        else:
+            keys = [node.key.dialog_key(message.call_id, tag) for tag in (incoming.from_tag, incoming.to_tag) if tag]
+            owner = next((self._moved[key] for key in keys if key in self._moved), 0)
+        if self._hand(incoming, owner):
+            return True
+        if not peers.available or not peers.writable:
+            return False
+        if len(self._parked) >= MAX_PARKED:
+            return False
+        waiting = self._parked.setdefault(keys[0], [])
+        waiting.append(incoming)
+        if len(waiting) == 1:
+            node.timers.start(WAIT, node.now, self._too_late, keys[0])
+            reads: list[Command] = [(b"GET", peers.keys.dialog(key)) for key in keys]
+            node.out.append(Store(reads, partial(self._looked_up, keys)))
+        return True
+
+    def _hand(self, incoming: Incoming, owner: int) -> bool:
+        lease = self._peers.lease(owner) if owner else None
+        if lease is None or incoming.hops >= MAX_HOPS:
+            return False
+        flags = incoming.hops + 1 << HOPS_SHIFT
+        self._peers.hand(lease, incoming.data, incoming.source, incoming.listener, flags)
+        return True
+
+    def _too_late(self, key: bytes, now: float) -> None:
+        for incoming in self._parked.pop(key, ()):
+            self._without_record(incoming)
+
+    def _without_record(self, incoming: Incoming) -> None:
+        token = incoming.token
+        if not self._adopt and (token is None or token.owner != self._node.index):
+            self.requests.refuse(incoming, 481)
+            return
+        self.requests.resume(incoming, None)
+
+    def _looked_up(self, keys: list[bytes], replies: list[Value] | None) -> None:
+        """The store's answer; the first key that has a record counts."""
+        for key, value in zip(keys, replies or (), strict=False):
+            if isinstance(value, bytes):
+                self._found(keys[0], key, value)
+                return
+        self._too_late(keys[0], 0.0)
+
+    def _found(self, parked: bytes, key: bytes, value: bytes) -> None:
+        """A record as it stands in the store now."""
+        node, peers = self._node, self._peers
+        try:
+            owner, epoch, record = records.unseal(value, DialogRecord)
+        except SipcoreError as error:
+            node.log("error", "bad-record", error=str(error))
+            self._too_late(parked, 0.0)
+            return
+        dialog = Dialog(key, record, epoch)
+        known = node.dialogs.get(key)
+        if value[:1] == ENDED:
+            dialog.owned, dialog.ended = False, True
+        elif owner == node.index:
+            dialog = known or dialog
+            self.dialogs.add(dialog)
+        elif peers.lease(owner) is not None:
+            for incoming in self._parked.pop(parked, ()):
+                if not self._hand(incoming, owner):
+                    dialog.owned = False
+                    self.requests.resume(incoming, dialog)
+            return
+        elif not self._adopt:
+            for incoming in self._parked.pop(parked, ()):
+                self.requests.refuse(incoming, 481)
+            return
+        elif peers.dead(owner) and peers.valid():
+            node.out.append(Store([self.adopt_command(key, owner, epoch)], partial(self._adopted, parked, key, epoch)))
+            return
+        elif peers.look_for(owner, partial(self._found, parked, key, value)):
+            return
+        else:
+            dialog.owned = False  # nobody knows whether its owner lives: served without changing it
+        for incoming in self._parked.pop(parked, ()):
+            self.requests.resume(incoming, dialog)
+
+    def with_dialog(self, keys: list[bytes], found: Callable[[Dialog | None], None]) -> None:
+        """Call `found` with the dialog of one of these keys: ours, or adopted from a dead owner; else with None."""
+        node, peers = self._node, self._peers
+        for key in keys:
+            if key in node.dialogs:
+                found(node.dialogs[key])
+                return
+
+        def looked_up(replies: list[Value] | None) -> None:
+            for key, value in zip(keys, replies or (), strict=False):
+                if not isinstance(value, bytes) or value[:1] != KIND:
+                    continue
+                owner, epoch = int.from_bytes(value[2:4], "big"), int.from_bytes(value[4:8], "big")
+                if peers.dead(owner) and peers.valid():
+                    node.out.append(Store([self.adopt_command(key, owner, epoch)], partial(adopted, key, epoch)))
+                    return
+            found(None)
+
+        def adopted(key: bytes, epoch: int, replies: list[Value] | None) -> None:
+            value = replies[0] if replies else None
+            if isinstance(value, bytes):
+                self._sweep_adopted([(key, epoch)], [value])
+            found(node.dialogs.get(key))
+
+        node.out.append(Store([(b"GET", peers.keys.dialog(key)) for key in keys], looked_up))
+
+    def adopt_command(self, key: bytes, owner: int, epoch: int) -> Command:
+        expected = records.seal_header(KIND, owner, epoch)
+        ours = records.seal_header(KIND, self._node.index, epoch + 1)
+        return ADOPT.call((self._peers.keys.dialog(key),), expected, ours, DIALOG_LIFE_S)
+
+    def _adopted(self, parked: bytes, key: bytes, epoch: int, replies: list[Value] | None) -> None:
+        value = replies[0] if replies else None
+        if not isinstance(value, bytes):
+            self._too_late(parked, 0.0)
+            return
+        if value[:8] == records.seal_header(KIND, self._node.index, epoch + 1):
+            self._node.count["adopted"] += 1
+        self._found(parked, key, value)
+
+    # -- what nobody asks for
+
+    def beaten(self) -> None:
+        """After each heartbeat: our index may be new, a peer may be proved dead."""
+        node, keeper = self._node, self._peers.keeper
+        assert keeper is not None
+        if node.index and node.index != self._index:
+            self.reassert()
+        if not self._adopt or self._sweeping or not keeper.trusted(node.now) or not self._peers.lowest():
+            return
+        alive = frozenset(keeper.alive)
+        if self._swept is None or self._swept - alive:
+            self._sweeping, self._swept = True, alive
+            self._sweep(b"0", 0.0)
+        else:
+            self._swept = alive
+
+    def _sweep(self, cursor: bytes, now: float) -> None:
+        """One step through all dialogs of the cluster: those of dead owners become ours (DESIGN 2.7)."""
+        pattern = self._peers.keys.dialog(b"")[:-1] + b":*"
+        scan = (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SWEEP_KEYS)
+        self._node.out.append(Store([scan], self._scanned))
+
+    def _scanned(self, replies: list[Value] | None) -> None:
+        reply = replies[0] if replies else None
+        if not (isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], list)):
+            self._stop_sweep()
+            return
+        cursor, names = reply
+        found = [name for name in names if isinstance(name, bytes)] if isinstance(names, list) else []
+        if found:
+            heads: list[Command] = [(b"GETRANGE", name, 0, records.HEADER_BYTES - 1) for name in found]
+            self._node.out.append(Store(heads, partial(self._sweep_heads, found)))
+        if cursor == b"0":
+            self._sweeping = False
+        else:
+            self._node.timers.start(SWEEP_PAUSE, self._node.now, self._sweep, cursor)
+
+    def _stop_sweep(self) -> None:
+        self._sweeping, self._swept = False, None
+
+    def _sweep_heads(self, names: list[bytes], replies: list[Value] | None) -> None:
+        node, peers = self._node, self._peers
+        orphans: list[tuple[bytes, int]] = []
+        commands: list[Command] = []
+        for name, head in zip(names, replies or (), strict=False):
+            if not isinstance(head, bytes) or len(head) != records.HEADER_BYTES or head[:1] != KIND:
+                continue
+            owner, epoch = int.from_bytes(head[2:4], "big"), int.from_bytes(head[4:8], "big")
+            try:
+                key = bytes.fromhex(name.rpartition(b":")[2].decode())
+            except ValueError:
+                continue
+            if peers.dead(owner) and peers.valid():
+                orphans.append((key, epoch))
+                commands.append(self.adopt_command(key, owner, epoch))
+        if commands:
+            node.out.append(Store(commands, partial(self._sweep_adopted, orphans)))
+
+    def _sweep_adopted(self, orphans: list[tuple[bytes, int]], replies: list[Value] | None) -> None:
+        node = self._node
+        taken = 0
+        for (key, epoch), value in zip(orphans, replies or (), strict=False):
+            if not isinstance(value, bytes) or value[:8] != records.seal_header(KIND, node.index, epoch + 1):
+                continue
+            try:
+                _, _, record = records.unseal(value, DialogRecord)
+            except SipcoreError as error:
+                node.log("error", "bad-record", error=str(error))
+                continue
+            self.dialogs.add(Dialog(key, record, epoch + 1))
+            taken += 1
+        node.count["adopted"] += taken
+        if taken:
+            node.log("info", "adopted", dialogs=taken)

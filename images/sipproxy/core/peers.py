@@ -1,0 +1,230 @@
+"""The other proxies of the cluster: their leases and ours, the hop to them, and what is done when one is dead."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from sipcore import __version__
+from sipcore.config import endpoint
+from sipcore.lease import INTERVAL, LIFE, LeaseKeeper
+from sipcore.record import Lease
+from sipcore.resp import Value
+from sipcore.store import Keys
+from sipcore.uri import Address
+
+from . import hop
+from .actions import SendHop, Store
+from .node import Node
+
+RING = 256
+"""Messages handed to a peer that are kept, to be served here when it turns out dead."""
+RING_AGE = 1.0
+"""Seconds: what was handed over earlier was served, or its sender has sent it again."""
+
+
+MAX_WAITING = 4096
+
+
+class Handed(NamedTuple):
+    """A message that was handed to a peer."""
+
+    time: float
+    data: bytes
+    source: Address
+    listener: int
+    flags: int
+
+
+class Peers:
+    """Without a store there are none."""
+
+    def __init__(self, node: Node) -> None:
+        """Raises `ConfigError`."""
+        self._node = node
+        config, pod = node.config, node.config.pod
+        self.keys = Keys(pod.namespace, pod.set)
+        self.keeper: LeaseKeeper | None = None
+        self.available = False
+        self.run_id = ""
+        self._beating = self._beat_again = False
+        self.down: set[int] = set()
+        """Indexes whose internal port is closed: dead now, whatever their lease says (DESIGN 2.5)."""
+        self._asked: dict[int, float] = {}
+        """Index that nobody knew -> when we asked the store for it."""
+        self._wait_for_leases: list[Callable[[], None]] = []
+        self._rings: dict[Address, deque[Handed]] = {}
+        self.again: Callable[[Handed], None]
+        """Gets what was handed to a peer that is dead."""
+        self.beaten: Callable[[], None]
+        """Called after each heartbeat that was answered."""
+        self.own_empty: Callable[[], bool]
+        if config.store != "none":
+            lease = Lease(
+                kind="proxy",
+                pod=pod.name,
+                uid=pod.uid,
+                set=pod.set,
+                ordinal=pod.ordinal,
+                version=__version__,
+                revision=pod.revision,
+                address=endpoint(config.internal) if config.internal else ("", 0),
+                listeners=[(one.transport, one.address, one.port) for one in config.listeners],
+                capacity=config.capacity,
+            )
+            self.keeper = LeaseKeeper(self.keys, lease)
+            node.timers.start(0.0, float("-inf"), self._tick, None)
+
+    # -- leases
+
+    @property
+    def writable(self) -> bool:
+        """Whether what we write can be told from what others write: the store has given us an index."""
+        return self._node.index != 0
+
+    def valid(self) -> bool:
+        """Whether we may do what only an owner does (DESIGN 2.7)."""
+        return self.keeper is not None and self.keeper.valid(self._node.now)
+
+    def lease(self, index: int) -> Lease | None:
+        """The lease of a living peer, None for ourselves and for whoever is not known to live."""
+        if self.keeper is None or index == self._node.index or index in self.down:
+            return None
+        return self.keeper.alive.get(index)
+
+    def dead(self, index: int) -> bool:
+        """Whether the proxy of this index is proved dead: by its closed port, or by its lease."""
+        if self.keeper is None or index == self._node.index:
+            return False
+        return index in self.down or self.keeper.dead(index, self._node.now)
+
+    def look_for(self, index: int, go_on: Callable[[], None]) -> bool:
+        """Ask the store for a proxy that is neither known to live nor proved dead; False: there is nothing to ask.
+
+        A proxy may serve its first call before its peers have read its lease. `go_on` is called with the answer.
+        """
+        node = self._node
+        if not self.available or index in (0, node.index) or self.lease(index) is not None or self.dead(index):
+            return False
+        if len(self._wait_for_leases) >= MAX_WAITING:
+            return False
+        if not self._wait_for_leases:
+            if node.now - self._asked.get(index, float("-inf")) < INTERVAL:
+                return False
+            if len(self._asked) >= MAX_WAITING:
+                self._asked.clear()
+            self.heartbeat()
+        self._asked[index] = node.now
+        self._wait_for_leases.append(go_on)
+        return True
+
+    def lowest(self) -> bool:
+        """Whether we are the living proxy with the lowest index: it adopts what nobody asks for."""
+        if self.keeper is None:
+            return False
+        alive = [i for i, lease in self.keeper.alive.items() if i not in self.down and not lease.draining]
+        return not self._node.draining and min(alive, default=0) == self._node.index
+
+    def with_room(self, name: bytes) -> Lease | None:
+        """A peer that takes a new call; the same one for the same name as long as the peers are the same."""
+        if self.keeper is None:
+            return None
+        fit = [
+            lease
+            for index, lease in self.keeper.alive.items()
+            if index != self._node.index and index not in self.down and lease.room > 0 and lease.address[1]
+        ]
+        return max(fit, key=lambda lease: crc32(b"%b%d" % (name, lease.index)), default=None)
+
+    def heartbeat(self) -> None:
+        """Renew our lease now."""
+        node, keeper = self._node, self.keeper
+        if keeper is None:
+            return
+        if self._beating:
+            self._beat_again = True  # two on their way without an index would get two indexes
+            return
+        self._beating, self._beat_again = True, False
+        lease = keeper.lease
+        lease.started = lease.started or node.wall
+        lease.active, lease.transactions = node.owned, node.open
+        lease.capacity = node.config.capacity
+        lease.cordoned, lease.draining, lease.ready = node.cordoned, node.draining, True
+        lease.empty = self.own_empty()
+        sent = node.now
+
+        def answered(replies: list[Value] | None) -> None:
+            self._beating = False
+            if replies is not None:
+                keeper.answered(replies[0], sent)
+                if node.index != lease.index or self._beat_again:
+                    node.index = lease.index
+                    self.heartbeat()  # others know us by the index that stands in the lease
+                self.down.intersection_update(keeper.alive)
+                self.beaten()
+            waiting, self._wait_for_leases = self._wait_for_leases, []
+            for go_on in waiting:
+                go_on()
+
+        node.out.append(Store([keeper.heartbeat()], answered))
+
+    def store_changed(self, available: bool, run_id: str) -> bool:
+        """The store came or went; whether it is another one than before."""
+        if self.keeper is None:
+            return False
+        other = available and run_id != self.run_id
+        if available:
+            self.run_id = run_id
+        if available != self.available or other:
+            self.keeper.store_changed(available, self._node.now)
+        self.available = available
+        if available:
+            self.heartbeat()
+        return other
+
+    def release(self) -> None:
+        """Take our lease away: we end."""
+        if self.keeper is not None and self.writable:
+            self._node.out.append(Store([self.keeper.release()]))
+
+    def slept(self, since: float) -> bool:
+        """Whether others may have taken us for dead while the loop stood still."""
+        return self.available and self.writable and self._node.now - since >= LIFE - INTERVAL / 2
+
+    def _tick(self, _: None, now: float) -> None:
+        self.heartbeat()
+        self._node.timers.start(INTERVAL, now, self._tick, None)
+
+    # -- hops
+
+    def hand(self, peer: Lease, data: bytes, source: Address, listener: int, flags: int) -> None:
+        """Give a raw message to a peer, and keep it for a second."""
+        node = self._node
+        ring = self._rings.get(peer.address)
+        if ring is None:
+            ring = self._rings[peer.address] = deque(maxlen=RING)
+        ring.append(Handed(node.now, data, source, listener, flags))
+        node.count["hops_sent"] += 1
+        node.out.append(SendHop(hop.pack(node.key, data, source, listener, flags), peer.address))
+
+    def tell(self, peer: Lease, what: dict[str, object]) -> None:
+        """Send a control message."""
+        node = self._node
+        data = msgspec.msgpack.encode({**what, "from": node.index})
+        node.out.append(SendHop(hop.pack(node.key, data, ("0.0.0.0", 0), 0, hop.CONTROL), peer.address))
+
+    def peer_down(self, address: Address) -> None:
+        """ICMP error: nobody listens there any more."""
+        node = self._node
+        if self.keeper is not None:
+            gone = {i for i, lease in self.keeper.alive.items() if lease.address == address and i != node.index}
+            if gone - self.down:
+                node.log("warning", "peer-down", peer=f"{address[0]}:{address[1]}", indexes=sorted(gone))
+            self.down |= gone
+        for handed in self._rings.pop(address, ()):
+            if node.now - handed.time <= RING_AGE:
+                self.again(handed)
