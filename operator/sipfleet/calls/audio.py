@@ -26,7 +26,7 @@ LONGEST = 50 * 10_800
 """Packets in the longest call, three hours: a higher sequence number is not ours."""
 NOTED = 0.06
 """A time between arrivals that is written down for the timeline, seconds."""
-_MOST_NOTED = 64
+_MOST_NOTED = 1000
 
 
 def tag(run: int, call: int, direction: int) -> bytes:
@@ -65,9 +65,11 @@ class Meter:
     longest_at: float = 0.0
     """When that silence began."""
     silences: list[tuple[float, float]] = field(default_factory=list)
-    """(from, to) of the times between arrivals above `NOTED`, the first 64."""
+    """(from, to) of the times between arrivals above `noted`, the first 1000."""
     stranger: str = ""
     """What the first foreign packet said of itself."""
+    noted: float = NOTED
+    """A time between arrivals from this on is written down, seconds."""
     closed: bool = False
     _seen: bytearray = field(default_factory=lambda: bytearray(2048))
 
@@ -110,7 +112,7 @@ class Meter:
         gap = now - self.last_at
         if gap > self.longest:
             self.longest, self.longest_at = gap, self.last_at
-        if gap > NOTED and len(self.silences) < _MOST_NOTED:
+        if gap > self.noted and len(self.silences) < _MOST_NOTED:
             self.silences.append((self.last_at, now))
 
     def _grow(self, sequence: int) -> bool:

@@ -6,7 +6,9 @@ stand, over the socket pair whose number is its only argument (`wire`); when the
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import random
 import resource
 import select
@@ -32,6 +34,10 @@ from .ua import Phone, Timers, respond
 SLOTS = 10
 SLOT = PERIOD / SLOTS
 STATUS_INTERVAL = 0.2
+CONTROL_NOTED = 0.025
+"""Every late arrival of the control stream counts: it is what the machine itself explains. Seconds."""
+PRIORITY = -10
+"""Nice value of the engine where it is allowed: an instrument must not measure its own waiting."""
 FAREWELL = 3.0
 """How long an abandoned engine waits for its BYEs to be answered, seconds."""
 _MOST_LATE = 1.0
@@ -55,6 +61,7 @@ class Engine:
         self._watch(self._callee, self._callee_readable)
         self._near = MediaEnd(self._local, tag(self._run, 0, 1), tag(self._run, 0, 2), "control-near", self._rng)
         self._far = MediaEnd(self._local, tag(self._run, 0, 2), tag(self._run, 0, 1), "control-far", self._rng)
+        self._far.meter.noted = CONTROL_NOTED
         self._watch(self._far.rtp, partial(self._far.hear, self._buffer))
         self._front, self._input, self._output = front, bytearray(), bytearray()
         front.setblocking(False)
@@ -349,6 +356,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else soft, hard))
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     front = socket.socket(fileno=int(sys.argv[1]))
     start = wire.command(_first_line(front))
     if not isinstance(start, wire.Start):

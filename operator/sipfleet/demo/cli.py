@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sipfleet.calls import CallsError
+from sipfleet.calls.report import to_json
 
 from . import wheels
 from .cluster import Cluster
@@ -88,12 +89,14 @@ async def _play(
         stage = Stage(cluster, Settings(), seed, new, say)
         say(f"the cluster is up: SIP address {cluster.manifests.address}")
         for name in names:
-            console.rule(f"{name}: {(SCENARIOS[name].__doc__ or '').strip()}", align="left")
+            console.print(f"\n[bold]{name}[/]: {(SCENARIOS[name].__doc__ or '').strip()}")
             outcome = await _one(stage, name)
             outcomes.append(outcome)
             _tell(outcome, console)
-            if plot is not None and outcome.report is not None:
-                _draw(outcome, plot)
+            if outcome.report is not None:
+                (work / f"{name}.json").write_text(to_json(outcome.report))
+                if plot is not None:
+                    _draw(outcome, plot)
 
 
 async def _one(stage: Stage, name: str) -> Outcome:
@@ -117,7 +120,7 @@ def _tell(outcome: Outcome, console: Console) -> None:
 
 
 def _table(outcomes: list[Outcome]) -> Table:
-    table = Table("scenario", "calls", "kept", "longest gap, ms", "limit, ms", "control, ms", "packets lost", "")
+    table = Table("scenario", "calls", "kept", "gap ms", "beyond control", "limit", "lost packets", "")
     for column in table.columns[1:-1]:
         column.justify = "right"
     for outcome in outcomes:
@@ -127,8 +130,8 @@ def _table(outcomes: list[Outcome]) -> Table:
             str(outcome.calls),
             str(outcome.kept),
             f"{outcome.max_gap_ms:.0f}",
+            f"{outcome.extra_gap_ms:.0f}",
             f"{outcome.gap_limit_ms:.0f}",
-            f"{report.control.gap_ms:.0f}" if report else "",
             str(sum(call.lost for call in report.calls)) if report else "",
             "[green]passed[/]" if outcome.passed else "[red]failed[/]",
         )

@@ -38,7 +38,7 @@ def test_all_kept_under_the_limit_passes() -> None:
     ("changed", "complaint"),
     [
         (outcome(call(), call(bye_status=481)), "1 calls not kept: 1 bye_rejected"),
-        (outcome(call(60.0)), "a gap of 60 ms, limit 60 ms"),
+        (outcome(call(60.0)), "a gap of 60 ms, 60 ms of it not in the control stream, limit 60 ms"),
         (outcome(), "no call was made"),
         (outcome(call(), problems=["media-0 restarted"]), "media-0 restarted"),
         (Outcome("kill_proxy", 60.0), "not played"),
