@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -29,6 +30,9 @@ def test_two_proxies_and_two_relays_come_up_serve_and_answer_the_command_line(
         assert cluster["status"]["address"] == address
         assert {(row["name"], row["address"]) for row in up.get("srv")} == {("_sip._udp.example.test.", address)}
         assert "t-media-1" in up.ok("get", "pods")
+        assert [row["kind"] for row in json.loads(up.ok("get", "clusters", "--json"))] == ["SipCluster"]
+        assert json.loads(up.ok("get", "pool/t-media", "-o", "json"))["spec"]["capacity"] == 100
+        assert up.ok("get", "pods", "-o", "name").split()[0] == "pod/t-0"
         assert "PodsServe" in up.ok("describe", "sipcluster/t")
         assert '"event":"started"' in up.ok("logs", "t-media-0").replace(" ", "")
         assert up.get("calls") == up.get("cdrs") == []
@@ -203,8 +207,6 @@ def test_a_state_directory_with_a_long_path_works_too(tmp_path: Path, cluster_ad
 
 
 def test_json_lines_for_machines(tmp_path: Path, cluster_address: Callable[[], str]) -> None:
-    import json
-
     up = Up(tmp_path, manifests(cluster_address(), proxies=0, relays=1))
     log = tmp_path / "lines.json"
     with Peer([*SIPFLEET, "up", "-f", str(up.file), "--json"], log, up.ready, up.env) as machine:

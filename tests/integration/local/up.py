@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from sipfleet.local.client import Client
+from sipfleet.local.errors import NotRunningError
+from sipfleet.local.names import ALIASES
 from tests.integration.peers.process import Peer, PeerError, wait_for
 
 SIPFLEET = [sys.executable, "-m", "sipfleet"]
@@ -87,9 +89,13 @@ class Up(Peer):
         return done.stdout
 
     def get(self, what: str) -> list[dict[str, Any]]:
-        """The rows of `sipfleet get WHAT --json`, empty while nobody answers."""
-        done = self.run("get", what, "--json")
-        rows: list[dict[str, Any]] = json.loads(done.stdout) if done.returncode == 0 else []
+        """The rows of `sipfleet get WHAT`, empty while nobody answers; by the socket, which is quicker."""
+        client = Client(self.cluster)
+        client.state.path = self.state_home / "sipfleet" / self.cluster
+        try:
+            rows: list[dict[str, Any]] = client.get(f"/v1/{ALIASES[what]}")
+        except NotRunningError:
+            return []
         return rows
 
     def pods(self) -> dict[str, dict[str, Any]]:
