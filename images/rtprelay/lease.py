@@ -52,7 +52,10 @@ class LeaseBeat(LeaseKeeper):
 
     def answered(self, reply: Value, sent: float) -> None:
         self._asked = None
+        before = self.lease.index
         super().answered(reply, sent)
+        if self.lease.index != before:
+            self.hurry()  # proxies know a relay by the index that stands in its lease
 
     def store_changed(self, available: bool, now: float) -> None:
         self._asked = None

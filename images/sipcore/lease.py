@@ -84,11 +84,17 @@ class LeaseView:
         alive: dict[int, Lease] = {}
         for _, lease in known.values():
             other = alive.get(lease.index)
-            if lease.index and (other is None or (other.started, other.id) > (lease.started, lease.id)):
+            if lease.index and (other is None or _prevails(lease, other)):
                 alive[lease.index] = lease
         if changed or known.keys() != self._known.keys():
             self.generation += 1
         self._known, self.alive = known, alive
+
+
+def _prevails(one: Lease, other: Lease) -> bool:
+    """Which of two leases with one index counts: the later incarnation of a slot, else the pod that had it first."""
+    earlier = (one.started, one.id) < (other.started, other.id)
+    return not earlier if one.pod == other.pod else earlier
 
 
 class LeaseKeeper(LeaseView):

@@ -224,7 +224,10 @@ class RelayNode(Node):
         for tag, replies in answers:
             if isinstance(tag, tuple) and tag[0] == "beat":
                 if replies:
+                    index = self.keeper.lease.index
                     self.keeper.answered(replies[0], tag[1])
+                    if self.keeper.lease.index != index:
+                        self._renew()
             else:
                 self.feed(relay_events.StoreReply(tag, replies))
 

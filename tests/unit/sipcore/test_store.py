@@ -94,6 +94,7 @@ def test_heartbeats_hand_out_indexes_and_show_the_others(run) -> None:  # type: 
 
 def test_an_index_that_a_store_without_memory_gave_twice_is_given_back_by_the_younger(run) -> None:  # type: ignore[no-untyped-def]
     old, young = LeaseKeeper(KEYS, _lease("a", index=9)), LeaseKeeper(KEYS, _lease("bb", index=9))
+    young.lease.pod = "p-1"
     for keeper in (old, young):
         keeper.answered(run(keeper.heartbeat()), 0.0)
     for now in (1.0, 2.0):
@@ -107,9 +108,12 @@ def test_a_relay_keeps_its_index_over_a_restart_and_a_proxy_gets_another(run) ->
     for kind, same in (("relay", True), ("proxy", False)):
         first, second = LeaseKeeper(KEYS, _lease("a")), LeaseKeeper(KEYS, _lease("bb"))
         first.lease.kind = second.lease.kind = kind
-        first.answered(run(first.heartbeat()), 0.0)
-        run(first.release())
-        second.answered(run(second.heartbeat()), 1.0)
+        for now in (0.0, 0.5):
+            first.answered(run(first.heartbeat()), now)
+        second.lease.started += 100.0
+        for now in (1.0, 2.0, 3.0):
+            second.answered(run(second.heartbeat()), now)
+        assert second.alive[second.lease.index].uid == "bb"
         assert (first.lease.index == second.lease.index) is same, kind
 
 
@@ -134,10 +138,9 @@ def test_a_missing_lease_counts_only_after_a_whole_life_with_the_same_store() ->
 def test_a_store_without_memory_makes_nobody_forget_who_is_there(run, server: redis.Redis) -> None:  # type: ignore[no-untyped-def]
     one, two = LeaseKeeper(KEYS, _lease("a")), LeaseKeeper(KEYS, _lease("bb"))
     two.lease.pod = "p-1"
-    for keeper in (one, two):
+    for keeper in (one, two, two, one):
         keeper.store_changed(True, 0.0)
-        keeper.answered(run(keeper.heartbeat()), 0.0)
-    one.answered(run(one.heartbeat()), 10.0)
+        keeper.answered(run(keeper.heartbeat()), 10.0)
     assert len(one.alive) == 2
     server.flushall()
     one.store_changed(True, 20.0)
