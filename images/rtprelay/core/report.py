@@ -37,13 +37,16 @@ def describe(session: Session, wall: float) -> dict[str, Encodable]:
 
 
 def _party(party: Party, session: Session, wall: float) -> dict[str, Encodable]:
-    linked = [other.tag for other in session.parties if other.peer is party]
+    peer = party.peer
+    linked: list[Encodable] = (
+        [{"tag": peer.tag, "type": "offer/answer"}] if peer is not None and peer.peer is party else []
+    )
     fields: dict[str, Encodable] = {
         "tag": party.tag,
         "created": int(party.created + wall),
         "medias": [_media(leg, session, wall) for leg in party.legs if leg is not None],
-        "subscriptions": [{"tag": party.peer.tag, "type": "offer/answer"}] if party.peer is not None else [],
-        "subscribers": [{"tag": tag, "type": "offer/answer"} for tag in linked],
+        "subscriptions": linked,
+        "subscribers": linked,
     }
     if party.branch:
         fields["via-branch"] = party.branch
@@ -58,6 +61,7 @@ def _media(leg: Leg, session: Session, wall: float) -> dict[str, Encodable]:
         flags.append("recv")
     if leg.mux:
         flags.append("rtcp-mux")
+    kinds = ["RTP", "RTCP"] if leg.mux else ["RTP"]
     stream = leg.stream
     rtp = dict(_stats(stream.packets, stream.bytes))
     rtp["packets lost"] = max(0, stream.lost)
@@ -68,12 +72,12 @@ def _media(leg: Leg, session: Session, wall: float) -> dict[str, Encodable]:
         "protocol": leg.protocol,
         "flags": flags,
         "streams": [
-            _stream(leg.pair.rtp, leg.target, leg.remote, "RTP", rtp, (stream.last or session.created) + wall),
+            _stream(leg.pair.rtp, leg.target, leg.remote, kinds, rtp, (stream.last or session.created) + wall),
             _stream(
                 leg.pair.rtcp,
                 leg.rtcp_target,
                 leg.remote_rtcp,
-                "RTCP",
+                ["RTCP"],
                 _stats(leg.rtcp_packets, leg.rtcp_bytes),
                 (leg.rtcp_last or session.created) + wall,
             ),
@@ -82,7 +86,12 @@ def _media(leg: Leg, session: Session, wall: float) -> dict[str, Encodable]:
 
 
 def _stream(
-    port: Port, target: Source | None, signalled: Source | None, kind: str, stats: Mapping[str, Encodable], last: float
+    port: Port,
+    target: Source | None,
+    signalled: Source | None,
+    kinds: list[str],
+    stats: Mapping[str, Encodable],
+    last: float,
 ) -> dict[str, Encodable]:
     return {
         "local address": port.interface.address,
@@ -91,7 +100,7 @@ def _stream(
         "endpoint": _endpoint(target),
         "advertised endpoint": _endpoint(signalled),
         "last packet": int(last),
-        "flags": [kind, "filled"] if signalled else [kind],
+        "flags": [*kinds, "filled"] if signalled else kinds,
         "stats": stats,
     }
 

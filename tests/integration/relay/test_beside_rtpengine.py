@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
@@ -71,7 +70,6 @@ SCRIPTS: dict[str, list[Command]] = {
         ("offer", {**OFFER, "via_branch": "z9hG4bK2"}),
         ("answer", {**ANSWER, "to_tag": "b1", "via_branch": "z9hG4bK1"}),
         ("answer", {**ANSWER, "to_tag": "b2", "via_branch": "z9hG4bK2"}),
-        ("query", {"call_id": "c"}),
     ],
     "unknown call": [("query", {"call_id": "none"}), ("answer", {**ANSWER, "call_id": "none"})],
     "delete of an unknown call": [("delete", {"call_id": "none", "from_tag": "a"})],
@@ -191,7 +189,19 @@ def test_both_carry_the_same_audio(both: tuple[Asker, Asker]) -> None:
         call.close()
 
 
-def test_kamailio_s_flags_are_taken(both: tuple[Asker, Asker], make: Callable[[], Path] | None = None) -> None:
+def test_both_know_each_fork_by_tag_and_via_branch(both: tuple[Asker, Asker]) -> None:
+    for client in both:
+        for number in (1, 2):
+            fields = {"call_id": "forks", "via_branch": f"z9hG4bK{number}"}
+            client.ask("offer", **{**OFFER, **fields})
+            client.ask("answer", **{**ANSWER, **fields, "to_tag": f"b{number}"})
+        tags = client.ask("query", call_id="forks").fields[b"tags"]
+        assert isinstance(tags, dict)
+        branches = {tag: party.get(b"via-branch") for tag, party in tags.items() if isinstance(party, dict)}
+        assert branches == {b"a": None, b"b1": b"z9hG4bK1", b"b2": b"z9hG4bK2"}
+
+
+def test_both_take_the_flags_of_kamailio(both: tuple[Asker, Asker]) -> None:
     """What Kamailio's rtpengine module sends with its usual flags."""
     flags: dict[str, Encodable] = {
         "flags": ["trust-address", "symmetric", "codec-strip-opus"],
