@@ -24,6 +24,8 @@ class Place:
     revision: str
     address: str
     """The pod's own address."""
+    address6: str = ""
+    """Its IPv6 address, where media may use one."""
     shared: str | None = None
     """The address that all pods of the set receive on and send from, where there is one."""
     advertised: str = ""
@@ -90,14 +92,21 @@ def proxy_config(revision: SipCluster, today: SipCluster, place: Place) -> Proxy
 
 
 def relay_config(revision: MediaPool, place: Place) -> RelayConfig:
-    """Configuration of one relay."""
+    """Configuration of one relay; an interface has the families of the manifest that the place has addresses of."""
     spec = revision.spec
-    media = f"{place.address}!{place.advertised}" if place.advertised else place.address
+    media = {"IPv4": f"{place.address}!{place.advertised}" if place.advertised else place.address}
+    if place.address6:
+        media["IPv6"] = place.address6
     ports = spec.ports
     return RelayConfig(
         pod=_pod(revision, place),
         ng=f"{place.address}:{place.ng_port}",
-        interfaces=[f"{interface.name}/{media}" for interface in spec.interfaces],
+        interfaces=[
+            f"{interface.name}/{media[family]}"
+            for interface in spec.interfaces
+            for family in interface.ip_families
+            if family in media
+        ],
         ports=f"shared:{ports.count}@{ports.base}" if ports.mode == "shared" else f"{ports.min}-{ports.max}",
         admin=f"{place.address}:{place.admin_port}",
         store=place.store,

@@ -7,7 +7,7 @@ was handed out is passed in and kept by the caller.
 from __future__ import annotations
 
 from hashlib import blake2b
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from sipfleet.local.errors import AddressError
 
@@ -28,7 +28,7 @@ def network(cluster: str, address: str | None = None) -> str:
 
     `127.0` is left to others, and so are the resolvers that listen on 127.0.0.53 and 127.0.1.1.
     """
-    if address is not None and IPv4Address(address).is_loopback:
+    if address is not None and ip_address(address).is_loopback and "." in address:
         return address.rpartition(".")[0]
     digest = blake2b(cluster.encode(), digest_size=2).digest()
     return f"127.{16 + digest[0] % 64}.{digest[1]}"

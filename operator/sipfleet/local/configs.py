@@ -14,6 +14,9 @@ from sipfleet.local.sets import Sets
 from sipfleet.local.slots import Slot
 from sipfleet.local.state import StateDirectory
 
+LOOPBACK6 = "::1"
+"""The only IPv6 address of loopback. Relays share it, each with the ports of its range that it gets hold of; ports that
+are shared by all sessions cannot be shared by relays too."""
 AGAIN = 2.0
 """Seconds until a reload that failed is tried again."""
 
@@ -46,6 +49,7 @@ class Configs:
             ordinal=slot.ordinal,
             revision=slot.revision,
             address=slot.address,
+            address6=LOOPBACK6 if isinstance(made_of, MediaPool) and made_of.spec.ports.mode == "range" else "",
             shared=self._shared,
             admin_port=addresses.ADMIN_PORT,
             hop_port=addresses.HOP_PORT,

@@ -15,7 +15,10 @@ def test_the_network_is_that_of_the_clusters_own_loopback_address() -> None:
 
 
 def test_without_a_loopback_address_the_network_comes_from_the_name_and_is_loopback() -> None:
-    nets = {network(name) for name in ("demo", "carrier", "lab")} | {network("demo", "192.0.2.7")}
+    nets = {network(name) for name in ("demo", "carrier", "lab")} | {
+        network("demo", "192.0.2.7"),
+        network("demo", "::1"),
+    }
     assert len(nets) == 3, "the same name gives the same network, whatever the address"
     assert all(IPv4Address(f"{net}.1").is_loopback and not net.startswith("127.0.") for net in nets)
 

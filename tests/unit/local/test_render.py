@@ -94,6 +94,13 @@ def test_a_relay_gets_every_interface_on_its_own_address() -> None:
     assert (config.timeouts.rtp, config.timeouts.silent, config.timeouts.final) == (20.0, 200.0, 2000.0)
 
 
+def test_an_interface_has_the_families_of_the_manifest_that_the_place_has_addresses_of() -> None:
+    both = pool(POOL.replace("{name: core}", "{name: core, ipFamilies: [IPv6, IPv4]}"))
+    place = Place(pod="m-0", uid="u", ordinal=0, revision="r", address="10.0.0.7", address6="2001:db8::7")
+    assert relay_config(both, place).interfaces == ["core/2001:db8::7", "core/10.0.0.7", "access/10.0.0.7"]
+    assert relay_config(both, PLACE).interfaces == ["core/127.20.0.11", "access/127.20.0.11"]
+
+
 def test_shared_ports_and_an_advertised_address_are_written_as_the_relay_reads_them() -> None:
     shared = pool(POOL.replace("capacity: 90", "ports: {mode: shared, base: 20000, count: 16}"))
     place = Place(pod="m-0", uid="u", ordinal=0, revision="r", address="10.0.0.7", advertised="192.0.2.9")
