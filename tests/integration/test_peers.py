@@ -55,7 +55,7 @@ def test_sipp_through_kamailio_keeps_every_call(tmp_path: Path, loopback_address
         outcome = run_sipp(tmp_path / "sipp", load, proxy=proxy, callee=callee, source=source)
     assert outcome.status == 0, str(outcome)
     assert outcome.counters.successful == 100, str(outcome)
-    assert (outcome.verdict.kept, outcome.verdict.lost) == (100, []), str(outcome)
+    assert (outcome.verdict.kept, outcome.verdict.lost) == (100, {}), str(outcome)
 
 
 def test_sipp_reports_lost_calls_when_the_only_proxy_is_killed(

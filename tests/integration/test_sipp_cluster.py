@@ -39,7 +39,7 @@ def test_a_thousand_stock_calls_through_the_cluster_all_succeed(
     outcome = run(cluster, tmp_path, callee, loopback_address())
     assert outcome.status == 0, str(outcome)
     assert (outcome.counters.successful, outcome.counters.failed) == (1000, 0), str(outcome)
-    assert (outcome.verdict.kept, outcome.verdict.lost, outcome.verdict.never_answered) == (1000, [], []), str(outcome)
+    assert (outcome.verdict.kept, outcome.verdict.lost, outcome.verdict.never_answered) == (1000, {}, {}), str(outcome)
 
 
 def test_every_answered_call_ends_when_the_busier_proxy_of_the_cluster_is_killed(
@@ -55,5 +55,5 @@ def test_every_answered_call_ends_when_the_busier_proxy_of_the_cluster_is_killed
     outcome = run(cluster, tmp_path, callee, loopback_address(), kill_the_busier)
     print(f"killed {killed[0].busier} of {killed[0].active}\n{outcome}")
     assert killed[0].active[killed[0].busier] >= killed[0].total / 2 > 0
-    assert outcome.verdict.lost == [], str(outcome)
+    assert outcome.verdict.lost == {}, str(outcome)
     assert outcome.verdict.answered >= 990, str(outcome)

@@ -53,7 +53,7 @@ def test_a_thousand_stock_calls_at_a_hundred_a_second_all_succeed(place: Place) 
     outcome = place.run(LOAD, look)
     assert outcome.status == 0, str(outcome)
     assert (outcome.counters.successful, outcome.counters.failed) == (1000, 0), str(outcome)
-    assert (outcome.verdict.kept, outcome.verdict.lost, outcome.verdict.never_answered) == (1000, [], []), str(outcome)
+    assert (outcome.verdict.kept, outcome.verdict.lost, outcome.verdict.never_answered) == (1000, {}, {}), str(outcome)
     assert min(seen[0].active.values()) >= seen[0].total / 5, f"both proxies carry calls: {seen[0]}"
 
 
@@ -68,5 +68,5 @@ def test_every_answered_call_ends_when_the_busier_proxy_is_killed_under_500(plac
     outcome = place.run(LOAD, kill_the_busier)
     print(f"killed {killed[0].busier} of {killed[0].active}\n{outcome}")
     assert killed[0].active[killed[0].busier] >= 240
-    assert outcome.verdict.lost == [], str(outcome)
+    assert outcome.verdict.lost == {}, str(outcome)
     assert outcome.verdict.answered >= 990, str(outcome)

@@ -47,14 +47,14 @@ def test_every_message_of_a_real_trace_is_read() -> None:
 
 def test_calls_that_both_sides_saw_answered_and_ended_are_kept() -> None:
     verdict = judge_trace_files(TRACES / "two-calls.uac.msg", TRACES / "two-calls.uas.msg")
-    assert (verdict.answered, verdict.kept, verdict.lost, verdict.never_answered) == (2, 2, [], [])
+    assert (verdict.answered, verdict.kept, verdict.lost, verdict.never_answered) == (2, 2, {}, {})
 
 
 def test_a_call_whose_bye_was_never_answered_is_lost_and_listed() -> None:
     trace = record("a", "SIP/2.0 200 OK", "1 INVITE") + record("a", "BYE sip:x SIP/2.0", "2 BYE")
     verdict = judge_traces(traced_calls(parse_trace(trace)), {"a": ANSWERED})
     assert (verdict.answered, verdict.kept) == (1, 0)
-    assert verdict.lost == ["a: answered, but no 200 to a BYE at the caller and the callee (nothing else)"]
+    assert verdict.lost == {"a": "no 200 to a BYE at the caller and the callee (nothing else)"}
 
 
 def test_a_call_that_one_side_alone_saw_end_is_lost() -> None:
@@ -70,7 +70,7 @@ def test_an_answer_that_never_reached_the_caller_is_a_lost_call() -> None:
 def test_a_bye_refused_with_481_does_not_count_as_an_end() -> None:
     trace = record("a", "SIP/2.0 200 OK", "1 INVITE") + record("a", "SIP/2.0 481 Gone", "2 BYE")
     verdict = judge_traces(traced_calls(parse_trace(trace)), {"a": KEPT})
-    assert verdict.lost == ["a: answered, but no 200 to a BYE at the caller (caller saw BYE: SIP/2.0 481 Gone)"]
+    assert verdict.lost == {"a": "no 200 to a BYE at the caller (caller saw BYE: SIP/2.0 481 Gone)"}
 
 
 def test_a_200_to_cancel_does_not_count_as_an_answer_or_an_end() -> None:
@@ -85,7 +85,7 @@ def test_calls_without_an_answer_are_listed_apart_with_what_they_got() -> None:
     )
     verdict = judge_traces(traced_calls(parse_trace(trace)), {})
     assert verdict.answered == 0
-    assert verdict.never_answered == ["a: caller saw INVITE: SIP/2.0 503 Full", "b: no final response"]
+    assert verdict.never_answered == {"a": "caller saw INVITE: SIP/2.0 503 Full", "b": "no final response"}
 
 
 def test_remarks_and_failed_sends_are_not_messages() -> None:
@@ -107,3 +107,12 @@ def test_remarks_and_failed_sends_are_not_messages() -> None:
 def test_what_is_no_trace_is_refused(text: str) -> None:
     with pytest.raises(TraceError):
         list(parse_trace(text))
+
+
+def test_the_lost_are_told_by_reason_and_not_one_by_one() -> None:
+    caller = {f"call-{number:03}": TracedCall(answered=True) for number in range(500)}
+    text = str(judge_traces(caller, {}))
+    assert text.splitlines()[0] == "0 of 500 answered calls kept, 0 never answered"
+    assert "lost, 500: no 200 to a BYE at the caller" in text
+    assert "and 490 more" in text
+    assert len(text.splitlines()) == 2

@@ -206,6 +206,26 @@ def test_a_state_directory_with_a_long_path_works_too(tmp_path: Path, cluster_ad
         assert "redis://:" in info
 
 
+def test_two_clusters_share_a_network_and_commands_ask_which_is_meant(
+    tmp_path: Path, cluster_address: Callable[[], str]
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    address = cluster_address()
+    with Up(one, manifests(address, "a", proxies=1, relays=1), "a") as first:
+        second = Up(two, manifests(address.removesuffix(".1") + ".3", "b", proxies=1, relays=1), "b", first.env)
+        second.state_home = first.state_home
+        with second:
+            addresses = [pod["address"] for up in (first, second) for pod in up.pods().values()]
+            assert len(set(addresses)) == 4
+            assert {pod["phase"] for up in (first, second) for pod in up.pods().values()} == {"Serving"}
+            asked = first.run("get", "pods")
+            assert (asked.returncode, "several clusters run: a, b" in asked.stderr) == (1, True)
+            assert "b-media-0" in first.ok("get", "pods", "--cluster", "b")
+            assert len(json.loads(first.ok("get", "clusters", "--json"))) == 2
+
+
 def test_json_lines_for_machines(tmp_path: Path, cluster_address: Callable[[], str]) -> None:
     up = Up(tmp_path, manifests(cluster_address(), proxies=0, relays=1))
     log = tmp_path / "lines.json"

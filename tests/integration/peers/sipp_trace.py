@@ -18,6 +18,10 @@ _KIND = re.compile(r"\w+ message (?P<direction>sent|received) (?:\(\d+ bytes\)|\
 _NOT_SENT = re.compile(r"(?:Error|Truncation) sending \w+ message")
 
 
+SHOWN = 10
+"""Call-IDs that are shown for each reason; all of them stand in the verdict."""
+
+
 class TraceError(Exception):
     """The file is not a message trace of SIPp."""
 
@@ -113,16 +117,21 @@ class TraceVerdict:
     """Call-IDs that at least one side saw answered."""
     kept: int = 0
     """Of these, those that each side which saw the answer saw ended too."""
-    lost: list[str] = field(default_factory=list)
-    """The rest of `answered`, a line each."""
-    never_answered: list[str] = field(default_factory=list)
-    """Call-IDs without any 200 to the INVITE, a line each."""
+    lost: dict[str, str] = field(default_factory=dict)
+    """The rest of `answered`: Call-ID -> what was missing and what came instead."""
+    never_answered: dict[str, str] = field(default_factory=dict)
+    """Call-IDs without any 200 to the INVITE -> what they got."""
 
     def __str__(self) -> str:
-        text = f"{self.kept} of {self.answered} answered calls kept, {len(self.never_answered)} never answered"
-        return "\n".join(
-            [text, *("  lost: " + line for line in self.lost), *("  " + line for line in self.never_answered)]
-        )
+        lines = [f"{self.kept} of {self.answered} answered calls kept, {len(self.never_answered)} never answered"]
+        for title, calls in (("lost", self.lost), ("never answered", self.never_answered)):
+            by_reason: dict[str, list[str]] = {}
+            for call_id, reason in calls.items():
+                by_reason.setdefault(reason, []).append(call_id)
+            for reason, ids in by_reason.items():
+                more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+                lines.append(f"  {title}, {len(ids)}: {reason}: {', '.join(ids[:SHOWN])}{more}")
+        return "\n".join(lines)
 
 
 def judge_traces(caller: dict[str, TracedCall], callee: dict[str, TracedCall]) -> TraceVerdict:
@@ -132,13 +141,13 @@ def judge_traces(caller: dict[str, TracedCall], callee: dict[str, TracedCall]) -
         sides = {"caller": caller.get(call_id, TracedCall()), "callee": callee.get(call_id, TracedCall())}
         finals = [f"{name} saw {final}" for name, side in sides.items() for final in side.finals]
         if not any(side.answered for side in sides.values()):
-            verdict.never_answered.append(f"{call_id}: " + ("; ".join(finals) or "no final response"))
+            verdict.never_answered[call_id] = "; ".join(finals) or "no final response"
             continue
         verdict.answered += 1
         missing = [name for name, side in sides.items() if side.answered and not side.ended]
         if missing:
             told = "; ".join(finals) or "nothing else"
-            verdict.lost.append(f"{call_id}: answered, but no 200 to a BYE at the {' and the '.join(missing)} ({told})")
+            verdict.lost[call_id] = f"no 200 to a BYE at the {' and the '.join(missing)} ({told})"
         else:
             verdict.kept += 1
     return verdict
