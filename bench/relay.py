@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from struct import Struct
 
@@ -205,7 +206,7 @@ def compare(options: argparse.Namespace) -> int:
             stack.callback(control.close)
             wait_until(control.pings, process, name, log)
             loads[name] = Load(control, options.calls, name)
-            subjects[name] = lambda name=name, pid=process.pid: measure(loads[name], pid, options.seconds, counts, name)
+            subjects[name] = partial(measure, loads[name], process.pid, options.seconds, counts, name)
         measured = list(rounds(subjects, options.pairs))
     lost = {name: load.lost for name, load in loads.items()}
     extra = {

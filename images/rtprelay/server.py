@@ -157,7 +157,7 @@ class Relay:
 
     def act(self, actions: list[Action]) -> None:
         """Carry actions out in order."""
-        failed: list[PortFailed] = []
+        later: list[Event] = []
         wrote = False
         for action in actions:
             if isinstance(action, SendNg):
@@ -169,7 +169,7 @@ class Relay:
                 try:
                     self.datapath.open(action.handle, action.address, action.number)
                 except OSError as error:
-                    failed.append(PortFailed(action.handle, str(error)))
+                    later.append(PortFailed(action.handle, str(error)))
             elif isinstance(action, ClosePort):
                 self.datapath.close(action.handle)
             elif isinstance(action, Couple):
@@ -178,13 +178,14 @@ class Relay:
                 self.datapath.uncouple(action)
             elif isinstance(action, Store):
                 if self.link is not None:
-                    self.link.send(list(action.commands), action.tag)
                     wrote = True
+                    if not self.link.send(list(action.commands), action.tag) and action.tag is not None:
+                        later.append(StoreReply(action.tag, None))
             elif isinstance(action, Log):
                 self.log(action.level, action.event, action.call_id, **action.fields)
         if wrote and self.link is not None:
             self._answers(self.link.write(clock()), clock())
-        for event in failed:
+        for event in later:
             self.feed(event)
 
     # the store and the lease

@@ -28,6 +28,7 @@ from rtprelay.core.events import (
     Timer,
     Uncordon,
 )
+from rtprelay.core.forward import PLACE, Forwarder
 from rtprelay.core.keep import Restorer, to_record
 from rtprelay.core.match import Forward, Matcher
 from rtprelay.core.model import Interface, Party, Port, Session
@@ -112,6 +113,7 @@ class RelayCore:
         self._negotiator = Negotiator(self.interfaces, self._pools, self.matcher, rng)
         self._restorer = Restorer(self.interfaces, self._pools, self.matcher)
         self._answers = Answers()
+        self._forwarder = Forwarder(self._keys, config.pod.name)
         self._deadlines: list[tuple[float, bytes]] = []
         self._sweep_at = 0.0
         self._actions: list[Action] = []
@@ -194,17 +196,38 @@ class RelayCore:
         try:
             request = ng.parse_request(event.data)
         except NgError as error:
-            self.counters.errors += 1
-            if error.cookie:
-                self._actions.append(SendNg(ng.reply(error.cookie, ng.error(str(error))), event.source))
+            self._not_a_command(event, error, now)
             return
         peer = (event.source, request.cookie)
         data = self._answers.get(peer)
-        if data is None:
-            data = ng.reply(request.cookie, self._execute(request, now))
-            self._answers.put(peer, data, now)
-        self._actions.append(SendNg(data, event.source))
+        if data is not None:
+            self._actions.append(SendNg(data, event.source))
+        elif not self._elsewhere(request) or not self._forwarder.ask(request, event.source, now, self._actions):
+            self._reply(request, event.source, now)
+
+    def _reply(self, request: ng.Request, source: Source, now: float) -> None:
+        data = ng.reply(request.cookie, self._execute(request, now))
+        self._answers.put((source, request.cookie), data, now)
+        self._actions.append(SendNg(data, source))
         self._refill(now)
+
+    def _not_a_command(self, event: Ng, error: NgError, now: float) -> None:
+        answered = self._forwarder.answered(event.data) if error.cookie else None
+        if answered is not None:
+            errand, data = answered
+            self._answers.put((errand.source, errand.request.cookie), data, now)
+            self._actions.append(SendNg(data, errand.source))
+            return
+        self.counters.errors += 1
+        if error.cookie:
+            self._actions.append(SendNg(ng.reply(error.cookie, ng.error(str(error))), event.source))
+
+    def _elsewhere(self, request: ng.Request) -> bool:
+        """Whether a command is for a call that only another relay can have."""
+        if not self.store_available or request.text(b"call-id") in self.sessions:
+            return False
+        command = request.command
+        return command in ("answer", "delete", "query") or (command == "offer" and bool(request.text(b"to-tag")))
 
     def _execute(self, request: ng.Request, now: float) -> Fields:
         command = self._commands.get(request.command)
@@ -364,6 +387,7 @@ class RelayCore:
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP
             self.matcher.sweep(now)
+            self._forwarder.sweep(now)
             for pool in self._pools:
                 pool.sweep(now)
             self._refill(now)
@@ -405,6 +429,11 @@ class RelayCore:
                 self._write(sessions[at : at + STORE_BATCH])
 
     def _store_reply(self, event: StoreReply, now: float) -> None:
+        if isinstance(event.tag, tuple) and event.tag[0] == PLACE:
+            errand = self._forwarder.placed(event.tag[1], event.replies, self._actions)
+            if errand is not None:
+                self._reply(errand.request, errand.source, now)
+            return
         if event.tag != RESTORE:
             return
         if event.replies is None:
@@ -461,7 +490,7 @@ class RelayCore:
         self.config = event.config
 
     def _peers(self, event: Peers, now: float) -> None:
-        """Nothing yet that depends on the other relays of the pool."""
+        self._forwarder.update(event.leases)
 
     def _log(self, level: str, event: str, call_id: bytes = b"", **fields: object) -> None:
         self._actions.append(Log(level, event, call_id.decode("utf-8", "replace"), fields))
