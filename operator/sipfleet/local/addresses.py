@@ -6,10 +6,13 @@ was handed out is passed in and kept by the caller.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from ipaddress import ip_address
 
 from sipfleet.local.errors import AddressError
+
+Free = Callable[[str], bool]
 
 CLUSTER_HOST = 1
 """The cluster's own address in its /24."""
@@ -37,9 +40,14 @@ def network(cluster: str, address: str | None = None) -> str:
 class Addresses:
     """The addresses of the slots of one cluster, as data: `table` is slot name -> address."""
 
-    def __init__(self, net: str, table: dict[str, str] | None = None) -> None:
+    def __init__(self, net: str, table: dict[str, str] | None = None, free: Free = lambda address: True) -> None:
+        """`free` says whether nobody else uses an address: another cluster may live in the same network.
+
+        An address in `table` that is not free any more is forgotten.
+        """
         self.net = net
-        self.table = {name: a for name, a in (table or {}).items() if a.rpartition(".")[0] == net}
+        self._free = free
+        self.table = {name: a for name, a in (table or {}).items() if a.rpartition(".")[0] == net and free(a)}
 
     def of(self, slot: str, used: set[str] | None = None) -> str:
         """The address of a slot; the lowest free one when it has none yet.
@@ -53,7 +61,7 @@ class Addresses:
         taken = set(self.table.values())
         for host in range(FIRST_HOST, LAST_HOST + 1):
             address = f"{self.net}.{host}"
-            if address not in taken:
+            if address not in taken and self._free(address):
                 self.table[slot] = address
                 return address
         for name in sorted(set(self.table) - (used or set(self.table))):

@@ -60,7 +60,7 @@ class Supervisor:
         self.net = addresses.network(state.cluster, self.address)
         if self.address is None:
             self.address = f"{self.net}.{addresses.CLUSTER_HOST}"
-        self.addresses = addresses.Addresses(self.net, state.read_json("addresses.json"))
+        self.addresses = addresses.Addresses(self.net)
         self._recorded: list[int] | None = None
         broken = {word.strip() for word in os.environ.get("SIPFLEET_BREAK", "").split(",")}
         self.store_server: StoreServer | None = None
@@ -87,6 +87,7 @@ class Supervisor:
         if killed:
             self.events.warn("TookOver", "cluster", f"ended {len(killed)} processes that an earlier run left behind")
         self._check_free()
+        self.addresses = addresses.Addresses(self.net, self.state.read_json("addresses.json"), _is_free)
         self.state.cluster_key()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -291,3 +292,14 @@ class Supervisor:
         if pids != self._recorded:
             self._recorded = pids
             self.state.record_run(pids, store=self.store.url, address=self.address)
+
+
+def _is_free(address: str) -> bool:
+    """Whether no pod of another cluster lives at this loopback address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, addresses.ADMIN_PORT))
+        except OSError:
+            return False
+    return True

@@ -36,6 +36,12 @@ def test_addresses_of_another_network_are_forgotten() -> None:
     assert moved.of("demo-0") == "127.30.0.10"
 
 
+def test_an_address_that_another_cluster_uses_is_passed_over_and_forgotten() -> None:
+    free = lambda address: address not in ("127.20.0.10", "127.20.0.12")  # noqa: E731
+    again = Addresses("127.20.0", {"demo-0": "127.20.0.11", "demo-1": "127.20.0.12"}, free)
+    assert [again.of(slot) for slot in ("demo-0", "demo-1", "demo-2")] == ["127.20.0.11", "127.20.0.13", "127.20.0.14"]
+
+
 def test_when_all_are_handed_out_one_of_a_slot_that_is_gone_is_taken_and_otherwise_none() -> None:
     full = Addresses("127.20.0")
     names = [f"media-{n}" for n in range(245)]
