@@ -20,6 +20,8 @@ from .manifests import CLUSTER, Manifests
 
 START_TIME = 30.0
 """Seconds that a cluster may take until every pod serves."""
+HEARTBEAT = 1.2
+"""Seconds after which the pods know of each other what their leases say, and we what they carry."""
 _POLL = 0.1
 
 
@@ -176,6 +178,7 @@ class Cluster:
                     raise DemoError(f"sipfleet up did not come up:\n{self.tail()}") from None
                 await asyncio.sleep(_POLL)
         await self.until_serving()
+        await asyncio.sleep(HEARTBEAT)
 
     async def _stop(self) -> None:
         process = self._process

@@ -11,13 +11,11 @@ from dataclasses import replace
 
 from sipfleet.calls import CallGenerator
 
-from .cluster import Pod
+from .cluster import HEARTBEAT, Pod
 from .errors import DemoError
 from .manifests import CLUSTER, POOL
 from .stage import GAP_LIMIT_MS, KILLED_RELAY_LIMIT_MS, Outcome, Scenario, Stage
 
-HEARTBEAT = 1.2
-"""Seconds after which what the pods say of their calls is fresh."""
 CALLS_END = 90.0
 """Seconds in which the calls must have ended and been judged, their BYEs' last retransmissions included."""
 
