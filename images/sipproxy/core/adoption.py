@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WAIT = 0.05
 """Seconds that a request waits for the store before it is served by its token alone (DESIGN 2.5)."""
 MAX_PARKED = 10_000
+MAX_UNSEEN = 100_000
 MAX_MOVED = 100_000
 SWEEP_KEYS = 200
 SWEEP_PAUSE = 0.02
@@ -49,6 +50,8 @@ class Adoption:
         """Requests that wait for the store's answer, by the key that was asked for."""
         self._moved: dict[bytes, int] = {}
         """Dialogs that we handed over -> index of their owner."""
+        self._unseen: dict[bytes, tuple[str, float]] = {}
+        """Dialogs whose BYE we served without their record -> who sent it, Unix time."""
         self._sweeping = False
         self._swept: frozenset[int] | None = None
         """The living proxies when the last sweep began."""
@@ -81,7 +84,63 @@ class Adoption:
             CDR_STREAM_LENGTH,
             ENDED_LIFE_S,
         )
-        self._node.out.append(Store([script]))
+        self._node.out.append(Store([script], partial(self._ended, dialog, cdr, script)))
+
+    def _ended(self, dialog: Dialog, cdr: Cdr, script: Command, replies: list[Value] | None) -> None:
+        """Was the end written? It waits when the store is away, and follows a record that is newer than ours."""
+        if replies is None:
+            self._node.out.append(Store([script]))
+        elif replies[0] == 0:
+            read = (b"GET", self._peers.keys.dialog(dialog.key))
+            self._node.out.append(Store([read], partial(self._end_later_epoch, dialog, cdr)))
+
+    def _end_later_epoch(self, dialog: Dialog, cdr: Cdr, replies: list[Value] | None) -> None:
+        value = replies[0] if replies else None
+        if not isinstance(value, bytes) or value[:1] != KIND:
+            return
+        epoch = int.from_bytes(value[4:8], "big")
+        if epoch <= dialog.epoch:
+            return
+        dialog.epoch = epoch
+        lease = self._peers.lease(int.from_bytes(value[2:4], "big"))
+        if lease is not None:
+            self._peers.tell(lease, {"t": "ended", "keys": [dialog.key]})
+        self.end(dialog, cdr)
+
+    def ended_unseen(self, key: bytes, by: str) -> None:
+        """A BYE went through by its token alone: whoever has the record ends it, now or when the store is back."""
+        peers = self._peers
+        if peers.keeper is None:
+            return
+        for index in list(peers.keeper.alive):
+            lease = peers.lease(index)
+            if lease is not None:
+                peers.tell(lease, {"t": "bye", "keys": [key], "by": by})
+        if len(self._unseen) < MAX_UNSEEN:
+            self._unseen[key] = (by, self._node.wall)
+
+    def _end_unseen(self) -> None:
+        """The store is back: are the dialogs whose BYE we served without it still in it?"""
+        unseen, self._unseen = self._unseen, {}
+        for key, (by, ended) in unseen.items():
+            read = (b"GET", self._peers.keys.dialog(key))
+            self._node.out.append(Store([read], partial(self._saw, key, by, ended)))
+
+    def _saw(self, key: bytes, by: str, ended: float, replies: list[Value] | None) -> None:
+        value = replies[0] if replies else None
+        if not isinstance(value, bytes) or value[:1] != KIND:
+            return
+        try:
+            owner, epoch, record = records.unseal(value, DialogRecord)
+        except SipcoreError as error:
+            self._node.log("error", "bad-record", error=str(error))
+            return
+        lease = self._peers.lease(owner)
+        if lease is not None:
+            self._peers.tell(lease, {"t": "bye", "keys": [key], "by": by})
+        dialog = Dialog(key, record, epoch)
+        dialog.owned = False
+        self.dialogs.end(self._node.dialogs.get(key, dialog), by, ended)
 
     def reassert(self, done: Callable[[], None] | None = None) -> None:
         """Write all that we own again, lose what has a later owner (DESIGN 2.9), then call `done`."""
@@ -252,6 +311,8 @@ class Adoption:
         assert keeper is not None
         if node.index and node.index != self._index:
             self.reassert()
+        if self._unseen:
+            self._end_unseen()
         if not self._adopt or self._sweeping or not keeper.trusted(node.now) or not self._peers.lowest():
             return
         alive = frozenset(keeper.alive)

@@ -54,6 +54,10 @@ class Dialogs:
             routes = message.all_lines(RECORD_ROUTE)
             caller = self.party(message, FROM, message.tag(FROM), context.source, context.listener, routes)
         key = node.key.dialog_key(context.call_id, caller.tag)
+        known = node.dialogs.get(key)
+        if known is not None:  # adopted already, by a request that came before this response
+            self._forked(known, tag, branch, response)
+            return
         caller.cseq = int(context.cseq)
         record = DialogRecord(
             call_id=context.call_id,
@@ -99,8 +103,11 @@ class Dialogs:
                 node.owned -= 1
         dialog.owned = False
 
-    def end(self, dialog: Dialog, by: str) -> None:
-        """A BYE is about to be forwarded: the record ends and the CDR is written before it (DESIGN 2.8)."""
+    def end(self, dialog: Dialog, by: str, ended: float | None = None) -> None:
+        """A BYE is about to be forwarded: the record ends and the CDR is written before it (DESIGN 2.8).
+
+        `ended` is the Unix time of a BYE that went through earlier.
+        """
         node = self._node
         known = node.dialogs.get(dialog.key)
         if dialog.ended or (known is not None and known.ended):
@@ -110,7 +117,7 @@ class Dialogs:
             known.ended = True
             node.owned -= 1
         node.count["ended"] += 1
-        cdr = self.cdr(dialog.record, by)
+        cdr = self.cdr(dialog.record, by, node.wall if ended is None else ended)
         self.ownership.end(dialog, cdr)
         node.log(
             "info",
@@ -129,9 +136,8 @@ class Dialogs:
         if known is not None and known.ended:
             del self._node.dialogs[dialog.key]
 
-    def cdr(self, record: DialogRecord, by: str) -> Cdr:
+    def cdr(self, record: DialogRecord, by: str, ended: float) -> Cdr:
         """FEATURES CDR-02."""
-        now = self._node.wall
         source, asked, target = (_uri(u) for u in (record.caller.uri, record.request_uri, record.target_uri))
         return Cdr(
             id=record.key.hex(),
@@ -144,8 +150,8 @@ class Dialogs:
             dst_domain=_text(target.host),
             started=round(record.started, 3),
             answered=round(record.answered, 3),
-            ended=round(now, 3),
-            duration=round(max(0.0, now - record.answered), 3),
+            ended=round(ended, 3),
+            duration=round(max(0.0, ended - record.answered), 3),
             ended_by=by,
             owner=self._node.config.pod.name,
             relay=record.relay_pod,

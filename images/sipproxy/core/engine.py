@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sipcore.transaction import CLIENT, SERVER, Do, Event, State, event_of
 
 from .context import Branch, Context
-from .node import Node
+from .node import FIRST_A, Node
 
 _SEND, _RESEND, _TO_TU = int(Do.SEND), int(Do.RESEND), int(Do.TO_TU)
 _RETRANSMIT, _TIMEOUT, _LINGER, _FREE = int(Do.RETRANSMIT), int(Do.TIMEOUT), int(Do.LINGER), int(Do.FREE)
@@ -121,7 +121,7 @@ class Engine:
         node = self._node
         context = branch.context
         branch.request = data
-        branch.interval = node.durations.t1
+        branch.interval = node.durations.t1 * FIRST_A if context.invite else node.durations.t1
         branch.deadline = node.now + (node.no_response if context.invite else node.durations.timeout)
         node.branches[branch.id] = branch
         node.send(data, branch.target.address, node.listener_to(branch.target.address, context.listener))

@@ -149,10 +149,20 @@ class HandOver:
                 dialog = self._node.dialogs.get(key) if isinstance(key, bytes) else None
                 if dialog is not None:
                     self.dialogs.lose(dialog)
+        elif kind == "bye":
+            keys, by = what.get("keys"), what.get("by")
+            for key in keys if isinstance(keys, list) else ():
+                dialog = self._node.dialogs.get(key) if isinstance(key, bytes) else None
+                if dialog is not None:
+                    self.dialogs.end(dialog, str(by))
+                    self._node.timers.start(self._node.durations.timeout, self._node.now, self._forget, dialog)
         elif kind == "unreachable":
             branch = what.get("branch")
             if isinstance(branch, bytes):
                 unreachable(branch, what.get("address"))
+
+    def _forget(self, dialog: Dialog, now: float) -> None:
+        self.dialogs.forget(dialog)
 
     def _take(self, sender: int, items: object) -> None:
         """Dialogs that are ours from now on."""

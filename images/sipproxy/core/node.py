@@ -41,6 +41,10 @@ COUNTERS = (
 MAX_TRANSACTIONS = 500_000
 """Server transactions kept; above it new requests are dropped and their senders retransmit."""
 
+FIRST_A = 1.1
+"""Timer A begins this many T1 late: a callee that answered at once and was not heard repeats its 2xx after T1, and an
+INVITE that overtakes it only confuses (RFC 3261 17.1.1.2 allows a larger T1)."""
+
 
 class Node:
     """State without behaviour, but for sending."""
@@ -59,7 +63,16 @@ class Node:
         times = config.timers
         self.no_response = min(times.fr, self.durations.timeout)
         self.timers = Timers(
-            (times.t1, times.t1 * 2, times.t1 * 4, times.t2, times.t4, self.durations.timeout, times.fr)
+            (
+                times.t1,
+                times.t1 * FIRST_A,
+                times.t1 * 2,
+                times.t1 * 4,
+                times.t2,
+                times.t4,
+                self.durations.timeout,
+                times.fr,
+            )
         )
         self.router = Router(config, own_addresses(config))
         self.sent_by = [_sent_by(listener) for listener in config.listeners]

@@ -107,6 +107,10 @@ class Ownership:
         self.adoption.end(dialog, cdr)
         self.handover.ended(dialog)
 
+    def ended_unseen(self, key: bytes, by: str) -> None:
+        """A BYE is forwarded without the record of its dialog."""
+        self.adoption.ended_unseen(key, by)
+
     def foreign_request(self, incoming: Incoming) -> bool:
         """A request of a dialog that is not in memory; False: it can only be served by its token."""
         if self.adoption.foreign_request(incoming):

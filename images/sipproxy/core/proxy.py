@@ -107,6 +107,7 @@ class ProxyCore:
         """
         node = self.node
         node.now = now
+        self._began = min(self._began, now)
         try:
             if now - self._fed > SLEPT and self._ownership.peers.slept(self._fed):
                 self._wake()
@@ -146,8 +147,10 @@ class ProxyCore:
     @property
     def ready(self) -> bool:
         """Whether it can serve what it has (DESIGN 4.4)."""
+        if self.node.now - self._began >= STORE_PATIENCE:
+            return True
         peers = self._ownership.peers
-        return peers.keeper is None or peers.writable or self.node.now - self._began >= STORE_PATIENCE
+        return (peers.keeper is None or peers.writable) and self._media.relays.found
 
     def status(self) -> dict[str, object]:
         """`GET /status` (docs/decisions/0003)."""

@@ -45,6 +45,11 @@ class RelayChoice:
         if self.enabled:
             node.timers.start(0.0, float("-inf"), self._tick, None)
 
+    @property
+    def found(self) -> bool:
+        """Whether there is a relay for the calls to come, or none is wanted."""
+        return bool(self._known) or not self.enabled
+
     def candidates(self) -> list[Relay]:
         """Relays with room: pools in order, in each the lowest ordinal first, so that the highest empty first.
 

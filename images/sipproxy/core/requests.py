@@ -358,8 +358,15 @@ class Requests:
                 self.ownership.put(dialog)
             else:
                 self._dialogs.end(dialog, "caller" if by_caller else "callee")
+        elif method == b"BYE" and incoming.token is not None:
+            side = "caller" if self._by_caller(incoming) else "callee"
+            self.ownership.ended_unseen(incoming.token.dialog_key, side)
         if not self.media.request(context):
             self._forwarding.launch(context)
+
+    def _by_caller(self, incoming: Incoming) -> bool:
+        """Which tag the token was made with."""
+        return self._node.key.check_token(incoming.token_text, incoming.message.call_id, incoming.from_tag)
 
     def forward_ack(self, context: Context) -> None:
         """The ACK of a 2xx has no transaction and no response (RFC 3261 17, 16.6)."""
