@@ -109,9 +109,8 @@ class Fleet:
         self.no_room_for: int | None = None
         """A pod of this ordinal or a higher one finds no place."""
         self.drain_orders: dict[int, float] = {}
-        self.lost_calls = 0
+        self.surging = False
         self.cut_calls = 0
-        self.restarts = 0
         self.log: list[tuple[float, Action]] = []
         self._uids = 0
 
@@ -273,6 +272,7 @@ class Fleet:
     def step(self, failing: float = 0.0) -> Plan:
         """Plan, check the plan, store the status, carry the actions out until one fails, each with that probability."""
         observed = self.observe()
+        self.surging = self._moving()
         result = plan(self.desired, observed, self.now)
         self._check(result, observed)
         self.status = result.status
@@ -338,7 +338,7 @@ class Fleet:
 
     def _create(self, ordinal: int, revision: str) -> None:
         _, most = self.limits()
-        surge = self.desired.rollout.surge if self._moving() else 0
+        surge = self.desired.rollout.surge if self.surging or self._moving() else 0
         if ordinal in self.pods:
             raise HarmError(f"slot {ordinal} is taken")
         if ordinal >= most + surge:
@@ -369,7 +369,6 @@ class Fleet:
             raise HarmError(f"{pod} goes with its slot, and with {len(pod.calls)} sessions that stand in the store")
         if pod.alive and pod.ordinal in {int(r.target.split(".")[0].rpartition("-")[2]) for r in self.published}:
             raise HarmError(f"{pod} is ended while DNS names it")
-        self.restarts += not slot_goes
 
     def _remove(self, pod: Pod) -> None:
         least, _ = self.limits()
@@ -397,7 +396,26 @@ class Fleet:
 
     @property
     def calls(self) -> int:
+        """Calls that are up."""
         return sum(len(pod.calls) for pod in self.pods.values())
+
+    @property
+    def takers(self) -> int:
+        """Pods that take new calls."""
+        return sum(pod.serving and not pod.cordoned and not pod.draining for pod in self.pods.values())
+
+    @property
+    def revisions(self) -> set[str]:
+        """What the pods are made of."""
+        return {pod.revision for pod in self.pods.values()}
+
+    def condition(self, kind: str) -> str:
+        """`True`, `False` or `Unknown`."""
+        return next(condition.status for condition in self.status.conditions if condition.type == kind)
+
+    def since(self, start: int) -> list[Action]:
+        """Actions carried out since the log had `start` entries, DNS aside."""
+        return [action for _, action in self.log[start:] if not isinstance(action, PublishSrv)]
 
     def run(self, seconds: float, tick: float = 5.0) -> None:
         """Let it work for a while, without faults."""
@@ -414,7 +432,7 @@ class Fleet:
                 raise HarmError(f"does not settle: {self.status} {self.pods} last: {self.log[-6:]}")
             before = self.status
             result = self.step()
-            waits = next(c.status for c in result.status.conditions if c.type == "Progressing") == "True"
+            waits = self.condition("Progressing") == "True"
             quiet = quiet + 1 if not waits and not result.actions and result.status == before else 0
             self.pass_time(tick)
 
