@@ -79,8 +79,9 @@ class Edge:
         self._ng: dict[socket.AddressFamily, socket.socket] = {}
         self._peers: dict[Address, socket.socket] = {}
         self._relays = RelayWatch(lambda address, up: self.feed(RelayState(address, up)))
+        self._watches = [sockets.watch(sock) for sock in self._listeners]
         for number, sock in enumerate(self._listeners):
-            self._loop.add_reader(sock, self._reader(sock, number))
+            self._loop.add_reader(self._watches[number], self._reader(sock, number))
         if self._internal is not None:
             self._loop.add_reader(self._internal, self._read_internal, self._internal)
         self.store = (
@@ -121,18 +122,26 @@ class Edge:
     def _reader(self, sock: socket.socket, listener: int) -> Callable[[], None]:
         receive, feed, perform = sock.recvfrom, self.core.feed, self._perform
 
+        def failed(now: float) -> list[Action]:
+            actions: list[Action] = []
+            for target, piece in sockets.failed_sends(sock):
+                actions += feed(TargetError(target, listener, piece), now)
+            return actions
+
         def read() -> None:
             actions: list[Action] = []
             now = boot_time()
-            for _ in range(TURN):
+            for turn in range(TURN):
                 try:
                     data, source = receive(sockets.MAX_DATAGRAM)
                 except BlockingIOError:
+                    if turn == 0:
+                        # Woken for the error queue alone: a send has taken the error itself.
+                        actions += failed(now)
                     break
                 except OSError as error:
                     if error.errno in _READ_AGAIN:
-                        for target, piece in sockets.failed_sends(sock):
-                            actions += feed(TargetError(target, listener, piece), now)
+                        actions += failed(now)
                         continue
                     self._log.line("error", "read-failed", fields={"listener": listener, "error": str(error)})
                     break
@@ -285,6 +294,9 @@ class Edge:
         everything = [*self._listeners, *self._peers.values(), *self._ng.values()]
         if self._internal is not None:
             everything.append(self._internal)
+        for watch in self._watches:
+            self._loop.remove_reader(watch)
+            watch.close()
         for sock in everything:
             with contextlib.suppress(OSError, ValueError):
                 self._loop.remove_reader(sock)

@@ -3,7 +3,8 @@
 Facts that shape it (Linux): an ICMP error that waits on a socket makes the next send or receive on that socket fail
 with ECONNREFUSED once, whoever it was for, and nothing is sent; so every send is tried again. With IP_RECVERR the error
 queue says for which target it came. A member of a SO_REUSEPORT group that is connected to a dummy address is selected
-no more, keeps what is queued, and still sends from the shared address with sendto().
+no more, keeps what is queued, and still sends from the shared address with sendto(). libuv, and so uvloop, stops
+watching a descriptor for good once poll() reports an error on it, and a waiting error queue is one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -53,6 +55,14 @@ def open_udp(address: Address, *, shared: bool = False, errors: bool = False) ->
         sock.close()
         raise OSError(error.errno, f"UDP {address[0]} port {address[1]}: {error.strerror}") from None
     return sock
+
+
+def watch(sock: socket.socket) -> select.epoll:
+    """What a loop watches instead of a socket opened with `errors`: readable, and never in error, when either data or
+    the error queue waits. Both have to be emptied, or it stays readable."""
+    epoll = select.epoll()
+    epoll.register(sock, select.EPOLLIN)
+    return epoll
 
 
 def send(sock: socket.socket, data: bytes, target: Address) -> int:
