@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ class Events:
         event = Event(self._clock(), type, reason, object, message)
         self.kept.append(event)
         for listener in self.listeners:
-            listener(event)
+            with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to end a cluster
+                listener(event)
 
     def warn(self, reason: str, object: str, message: str) -> None:
         self.add(reason, object, message, "Warning")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Sequence
@@ -28,6 +29,7 @@ from sipfleet.local.state import SOCKET_PATH_BYTES, StateDirectory
 
 TIMEOUT = 2.0
 """Seconds that an answer of the store may take."""
+PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+@:=,~-]+")
 MAX_ROWS = 10_000
 MAX_KEYS = 2_000_000
 SCAN = 1000
@@ -66,10 +68,11 @@ def find_server() -> str:
 def prepare_server(state: StateDirectory, net: str) -> tuple[str, list[str]]:
     """(URL, command line) of our own store; writes its configuration file.
 
-    A state directory whose path is too long for a unix socket gets a loopback address and a password instead.
+    A state directory whose path is too long for a unix socket, or odd in a URL, gets a loopback address and a password
+    instead.
     """
     socket = state / "store.sock"
-    if len(str(socket).encode()) <= SOCKET_PATH_BYTES:
+    if len(str(socket).encode()) <= SOCKET_PATH_BYTES and PLAIN_PATH.fullmatch(str(socket)):
         url, listen = f"unix://{socket}", f'port 0\nunixsocket "{socket}"\nunixsocketperm 700'
     else:
         address, password = f"{net}.{STORE_HOST}", secrets.token_hex(16)
