@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from rtprelay.core.events import Configure
 from rtprelay.metrics import exposition
+from rtprelay.streams import Connection
 from sipcore import __version__
-from sipcore.admin import Handler, Reply, json_body, text
+from sipcore.admin import AdminConnection, Handler, Reply, json_body, text
 from sipcore.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -86,3 +89,15 @@ def reload(relay: Relay) -> Reply:
     relay.log.level = new.log_level
     relay.feed(Configure(new))
     return text(200, "ok")
+
+
+class Admin(Connection):
+    """HTTP on the admin port."""
+
+    def __init__(self, sock: socket.socket, table: Mapping[tuple[str, str], Handler]) -> None:
+        super().__init__(sock)
+        self._http = AdminConnection(table)
+
+    def receive(self, data: bytes) -> bool:
+        self.out += self._http.feed(data)
+        return not self._http.closed

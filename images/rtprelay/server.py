@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from random import SystemRandom
 
-from rtprelay.admin import admin_table
 from rtprelay.core import RelayCore
 from rtprelay.core.events import (
     Action,
@@ -40,7 +39,7 @@ from rtprelay.datapath import Datapath
 from rtprelay.lease import LeaseBeat
 from rtprelay.link import StoreLink
 from rtprelay.log import Logger
-from rtprelay.streams import Admin, Connection, Streams
+from rtprelay.streams import Connection, Streams
 from sipcore.config import RelayConfig, endpoint
 from sipcore.store import Answer, StoreUrl
 
@@ -80,8 +79,7 @@ class Relay:
         self._epoll.register(self._ng.fileno(), select.EPOLLIN)
         self._streams.listen(address, Connection)
         if config.admin:
-            table = admin_table(self)
-            self._streams.listen(endpoint(config.admin), lambda sock: Admin(sock, table))
+            self._streams.listen(endpoint(config.admin), self._admin)
         self.link = StoreLink(StoreUrl.parse(config.store), self._epoll) if stored else None
         self.lease = LeaseBeat(self.core, address, time.time()) if stored else None
         self._store_seen = (False, "")
@@ -122,6 +120,12 @@ class Relay:
             self._tend_store(now)
         if self._exit_when_empty and core.empty:
             self.stopping = True
+
+    def _admin(self, sock: socket.socket) -> Connection:
+        """A connection on the admin port. HTTP is imported with the first: after a restart the calls come first."""
+        from rtprelay.admin import Admin, admin_table
+
+        return Admin(sock, admin_table(self))
 
     def _next(self) -> float:
         at = self.core.next_timer()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-from collections.abc import Callable, Mapping
-
-from sipcore.admin import AdminConnection, Handler
+from collections import Counter
+from collections.abc import Callable
 
 MAX_CONNECTIONS = 256
+"""Of one listener."""
+
 READ_BYTES = 65_536
 
 Source = tuple[str, int]
@@ -38,7 +39,8 @@ class Streams:
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
         self._listeners: dict[int, tuple[socket.socket, Callable[[socket.socket], Connection]]] = {}
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, tuple[Connection, socket.socket]] = {}
+        self._counts: Counter[socket.socket] = Counter()
 
     def listen(self, address: Source, make: Callable[[socket.socket], Connection]) -> None:
         """Raises `OSError`."""
@@ -51,9 +53,10 @@ class Streams:
         if fd in self._listeners:
             self._accept(*self._listeners[fd])
             return True
-        connection = self._connections.get(fd)
-        if connection is None:
+        found = self._connections.get(fd)
+        if found is None:
             return False
+        connection = found[0]
         try:
             keep = connection.ready(mask)
         except OSError:
@@ -69,15 +72,17 @@ class Streams:
             sock, _ = listener.accept()
         except OSError:
             return
-        if len(self._connections) >= MAX_CONNECTIONS:
+        if self._counts[listener] >= MAX_CONNECTIONS:
             sock.close()
             return
         sock.setblocking(False)
-        self._connections[sock.fileno()] = make(sock)
+        self._counts[listener] += 1
+        self._connections[sock.fileno()] = (make(sock), listener)
         self._epoll.register(sock.fileno(), select.EPOLLIN)
 
     def _drop(self, fd: int) -> None:
-        connection = self._connections.pop(fd)
+        connection, listener = self._connections.pop(fd)
+        self._counts[listener] -= 1
         with contextlib.suppress(OSError):
             self._epoll.unregister(fd)
         connection.sock.close()
@@ -102,11 +107,10 @@ class Connection:
 
         Raises `OSError`.
         """
+        keep = True
         if mask & ~select.EPOLLOUT:
-            data = self.sock.recv(READ_BYTES)
-            keep = self.receive(data)
-        else:
-            keep = True
+            with contextlib.suppress(BlockingIOError):
+                keep = self.receive(self.sock.recv(READ_BYTES))
         if self.out:
             with contextlib.suppress(BlockingIOError):
                 self.out = self.out[self.sock.send(self.out) :]
@@ -114,15 +118,3 @@ class Connection:
 
     def receive(self, data: bytes) -> bool:
         return bool(data)
-
-
-class Admin(Connection):
-    """HTTP on the admin port."""
-
-    def __init__(self, sock: socket.socket, table: Mapping[tuple[str, str], Handler]) -> None:
-        super().__init__(sock)
-        self._http = AdminConnection(table)
-
-    def receive(self, data: bytes) -> bool:
-        self.out += self._http.feed(data)
-        return not self._http.closed

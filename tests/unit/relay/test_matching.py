@@ -276,3 +276,28 @@ def test_dtls_of_the_signalled_address_passes_and_teaches_nothing() -> None:
     assert bed.packet(hello, port(answer.sdp), CALLER) == (port(offer.sdp), CALLEE)
     assert bed.packet(hello, port(answer.sdp), ("203.0.113.99", 9)) is None
     assert bed.core.sessions[b"c"].parties[0].legs[0].learnt is None  # type: ignore[union-attr]
+
+
+def test_two_ports_with_one_source_each_are_coupled_and_uncoupled_before_anything_changes() -> None:
+    bed = Bed()
+    to_caller, to_callee = bed.call()
+    bed.packet(rtp(), to_caller, CALLER)
+    assert bed.logged.count("Couple") == 0
+    bed.packet(rtp(), to_callee, CALLEE)
+    assert [event for event in bed.logged if "ouple" in event] == ["Couple"]
+    bed.ask("offer", call_id="call", from_tag="a", to_tag="b", sdp=body(CALLER, address="0.0.0.0"))
+    assert [event for event in bed.logged if "ouple" in event] == ["Couple", "Uncouple"]
+    bed.ask("offer", call_id="call", from_tag="a", to_tag="b", sdp=body(CALLER))
+    assert [event for event in bed.logged if "ouple" in event] == ["Couple", "Uncouple", "Couple"]
+    bed.ask("delete", call_id="call", from_tag="a")
+    assert bed.logged.count("Uncouple") == 2
+
+
+def test_a_source_that_the_signalled_one_may_replace_is_not_coupled() -> None:
+    bed = Bed()
+    to_caller, to_callee = bed.call()
+    bed.packet(rtp(), to_caller, (CALLER[0], 4001))
+    bed.packet(rtp(), to_callee, CALLEE)
+    assert "Couple" not in bed.logged
+    bed.packet(rtp(2), to_caller, CALLER)
+    assert "Couple" in bed.logged
