@@ -79,9 +79,12 @@ class SippOutcome:
     status: int
     counters: SippCounters
     verdict: TraceVerdict
+    complaints: str
+    """The beginning of the caller's error file: why SIPp gave calls up."""
 
     def __str__(self) -> str:
-        return f"sipp exit status {self.status}, {self.counters}\n{self.verdict}"
+        told = f"\nSIPp's first complaints:\n{self.complaints}" if self.complaints else ""
+        return f"sipp exit status {self.status}, {self.counters}\n{self.verdict}{told}"
 
 
 def run_sipp(
@@ -103,4 +106,5 @@ def run_sipp(
         # The last 200 of the callee is in its trace before it is at the caller: nothing to wait for.
         if not uas.running:
             raise PeerError(f"the callee ended early:\n{uas.tail()}")
-        return SippOutcome(status, uac.counters, judge_trace_files(uac.messages, uas.messages))
+        complaints = uac.errors.read_text(errors="replace")[:1500] if uac.errors.exists() else ""
+        return SippOutcome(status, uac.counters, judge_trace_files(uac.messages, uas.messages), complaints)
