@@ -69,7 +69,7 @@ class Engine:
         self._most = plan.calls
         self._arriving = True
         self._finishing = self._abandoned = False
-        self._next_arrival = 0.0
+        self._next_arrival = self._next_trickle = 0.0
         self._started = self._ended = self._failed = 0
         self._packets = 0
         self._commands: dict[type, Callable[[wire.Command], None]] = {
@@ -132,8 +132,16 @@ class Engine:
             for call in [call for call in calls if call.over_at and now - call.over_at > LINGER]:
                 calls.remove(call)
                 self._end(call)
-        if now >= self._next_arrival and self._coming():
-            self._next_arrival = max(self._next_arrival + 1 / self._plan.rate, now - 1.0)
+        if self._coming():
+            self._arrive(now)
+
+    def _arrive(self, now: float) -> None:
+        plan, up = self._plan, len(self._calls)
+        if now >= self._next_arrival and (up < self._most or not plan.keep_arriving):
+            self._next_arrival = max(self._next_arrival + 1 / plan.rate, now - 1.0)
+            self._start(now)
+        elif plan.trickle and now >= self._next_trickle and up < plan.ceiling:
+            self._next_trickle = max(self._next_trickle + 1 / plan.trickle, now)
             self._start(now)
 
     def _coming(self) -> bool:
@@ -143,8 +151,6 @@ class Engine:
         return self._plan.keep_arriving or self._started < self._most
 
     def _start(self, now: float) -> None:
-        if self._plan.keep_arriving and len(self._calls) >= self._most:
-            return
         number, rng = self._started + 1, self._rng
         call_id = f"{self._run:08x}-{number}-{rng.getrandbits(32):08x}@{self._local}"
         sip = udp((self._local, 0))

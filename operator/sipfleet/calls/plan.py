@@ -31,6 +31,9 @@ class CallPlan:
     """Shortest and longest time from the INVITE to the answer, at the callee."""
     keep_arriving: bool = False
     """Calls keep coming until told to stop."""
+    trickle: float = 0.0
+    """With `keep_arriving`: calls a second that come even when `calls` are up, until `ceiling` are."""
+    ceiling: int = 0
     setup_time: float = 60.0
     """How long a call may take to be answered before it has failed."""
     seed: int = 0
@@ -51,6 +54,7 @@ class CallPlan:
             (0 < self.calls <= 10_000, f"calls: got {self.calls}, expected 1 to 10000"),
             (0 < self.rate <= 1000, f"rate: got {self.rate:g}, expected more than 0, at most 1000 calls a second"),
             (0 < low <= high <= 10_000, f"duration: got {low:g}-{high:g}, expected MIN-MAX seconds up to 10000"),
+            (0 <= self.trickle <= 1000, f"trickle: got {self.trickle:g}, expected 0 to 1000 calls a second"),
             (0.01 <= self.t1 <= 4, f"t1: got {self.t1:g}, expected 0.01 to 4 s"),
             (0 <= self.ring[0] <= self.ring[1] <= 120, f"ring: got {self.ring}, expected two times up to 120 s"),
             (

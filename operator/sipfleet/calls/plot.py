@@ -32,7 +32,7 @@ def draw(report: Report, path: str, title: str = "") -> None:
         2,
         1,
         sharex=True,
-        figsize=(12, min(4 + rows * 0.055, 14)),
+        figsize=(12, min(4 + rows * 0.055, 11)),
         height_ratios=(6, 1),
         constrained_layout=True,
     )
@@ -64,7 +64,9 @@ def _calls(axes: Axes, report: Report) -> None:
         axes.hlines([], 0, 0, color=color, linewidth=3, label=label)
         for color, label in ((KEPT, "kept"), (BROKEN, "not kept"), (SILENCE, "silence above 60 ms"), (SETUP, "set-up"))
     ]
-    axes.legend(handles=handles, loc="lower right", ncols=4, frameon=False, fontsize=8, bbox_to_anchor=(1, 1.0))
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.legend(handles=handles, loc="outside lower right", ncols=4, frameon=False, fontsize=8)
     axes.set_ylabel("call")
     axes.set_ylim(-1, max(len(order), 1))
     axes.margins(x=0.01)

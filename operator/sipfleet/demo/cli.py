@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 import click
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from sipfleet.calls import CallsError
 from sipfleet.calls.report import to_json
@@ -120,7 +121,17 @@ def _tell(outcome: Outcome, console: Console) -> None:
 
 
 def _table(outcomes: list[Outcome]) -> Table:
-    table = Table("scenario", "calls", "kept", "gap ms", "beyond control", "limit", "lost packets", "")
+    table = Table(
+        Column("scenario", no_wrap=True),
+        "calls",
+        "kept",
+        "gap ms",
+        "beyond control",
+        "limit",
+        "lost packets",
+        "",
+        box=SIMPLE,
+    )
     for column in table.columns[1:-1]:
         column.justify = "right"
     for outcome in outcomes:

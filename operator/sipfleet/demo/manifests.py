@@ -39,7 +39,7 @@ class Manifests:
     """First three octets of the loopback addresses."""
     version: str | None = None
     """The release that all pods run; None is the one that the command itself is of."""
-    capacity: int = 40
+    capacity: int = 50
     """Sessions per relay."""
     proxies: int = 2
     relays: int = 2

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from sipfleet.calls import CallGenerator
 
@@ -72,7 +73,7 @@ async def scale_media(stage: Stage) -> Outcome:
     outcome = Outcome("scale_media", GAP_LIMIT_MS)
     chance, cluster, settings = stage.chance(outcome.name), stage.cluster, stage.settings
     room = cluster.manifests.capacity * 2
-    async with stage.calls(chance, keep_arriving=True) as calls:
+    async with stage.calls(chance, keep_arriving=True, duration=settings.rolling_duration) as calls:
         stage.say(f"{calls.status.established} calls up, more arrive as they end")
         await asyncio.sleep(chance.uniform(*settings.mischief))
         before = await cluster.pods("relay")
@@ -123,9 +124,13 @@ async def roll_version(stage: Stage) -> Outcome:
     outcome = Outcome("roll_version", GAP_LIMIT_MS)
     chance, cluster = stage.chance(outcome.name), stage.cluster
     old, new = cluster.manifests.version, stage.next_version
-    async with stage.calls(chance, keep_arriving=True) as calls:
-        stage.say(f"{calls.status.established} calls up, more arrive as they end")
-        await asyncio.sleep(chance.uniform(*stage.settings.mischief))
+    settings, room = stage.settings, cluster.manifests.capacity * 2
+    floor, ceiling = settings.least + 2, room - 4
+    trickle = (ceiling - floor) / settings.rolling_duration[0]
+    arriving: dict[str, Any] = {"keep_arriving": True, "calls": floor, "trickle": trickle, "ceiling": ceiling}
+    async with stage.calls(chance, duration=settings.rolling_duration, **arriving) as calls:
+        stage.say(f"{calls.status.established} calls up, {trickle:.1f} a second keep arriving")
+        await asyncio.sleep(chance.uniform(*settings.mischief))
         before = {pod.uid for pod in await cluster.pods()}
         calls.mark("roll", f"{old} to {new}")
         stage.say(f"sipfleet apply with version {new}, under {calls.status.established} calls")

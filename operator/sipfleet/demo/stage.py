@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sipfleet.calls import CallGenerator, CallPlan, Report
@@ -26,7 +26,7 @@ KILLED_RELAY_LIMIT_MS = 2000.0
 class Settings:
     """How much is played. Times are seconds."""
 
-    calls: int = 60
+    calls: int = 65
     """Calls at once."""
     least: int = 50
     """Calls that must be up at an event, or it has proved nothing."""
@@ -138,24 +138,24 @@ class Stage:
         self._say(f"{time.monotonic() - self._began:6.1f} s  {text}")
 
     @asynccontextmanager
-    async def calls(self, chance: random.Random, *, keep_arriving: bool = False) -> AsyncIterator[CallGenerator]:
-        """Calls through the cluster's SIP address, with the CDRs counted at the end."""
+    async def calls(self, chance: random.Random, **changes: Any) -> AsyncIterator[CallGenerator]:
+        """Calls through the cluster's SIP address, with the CDRs counted at the end; `changes` are of the plan."""
         settings, manifests = self.settings, self.cluster.manifests
-        plan = CallPlan(
+        usual = CallPlan(
             target=f"sip:callee@{DOMAIN}",
             proxy=(manifests.address, 5060),
             listen=manifests.callee,
             calls=settings.calls,
             rate=settings.rate,
-            duration=settings.rolling_duration if keep_arriving else settings.duration,
-            keep_arriving=keep_arriving,
+            duration=settings.duration,
             seed=chance.getrandbits(31),
             t1=settings.t1,
         )
+        plan = replace(usual, **changes)
         cdrs = RedisCdrs(await self.cluster.cdr_url())
         try:
             async with CallGenerator(plan, cdrs) as calls:
-                await calls.until_established(timeout=settings.calls / settings.rate + 15)
+                await calls.until_established(timeout=plan.calls / plan.rate + 15)
                 yield calls
         finally:
             await cdrs.close()
