@@ -93,7 +93,7 @@ def _calls(rows: list[dict[str, Any]]) -> Table:
 
 def picture(up: Supervisor, calls: list[dict[str, Any]]) -> Group:
     """What is shown now."""
-    store = "answers" if up.store.available else "does not answer"
+    store = {None: "starts", True: "answers", False: "does not answer"}[up.store.available]
     where = f"SIP {up.address}  " if up.sets.clusters() else ""
     head = Text.assemble(
         ("sipfleet ", "bold"),
