@@ -218,7 +218,10 @@ class Peers:
         node.out.append(SendHop(hop.pack(node.key, data, ("0.0.0.0", 0), 0, hop.CONTROL), peer.address))
 
     def peer_down(self, address: Address) -> None:
-        """ICMP error: nobody listens there any more."""
+        """ICMP error: nobody listens there any more; what it may not have served is served here.
+
+        Without provisional responses: they may be lost, but must not arrive after a final one that it did send.
+        """
         node = self._node
         if self.keeper is not None:
             gone = {i for i, lease in self.keeper.alive.items() if lease.address == address and i != node.index}
@@ -226,5 +229,5 @@ class Peers:
                 node.log("warning", "peer-down", peer=f"{address[0]}:{address[1]}", indexes=sorted(gone))
             self.down |= gone
         for handed in self._rings.pop(address, ()):
-            if node.now - handed.time <= RING_AGE:
+            if node.now - handed.time <= RING_AGE and not handed.data.startswith(b"SIP/2.0 1"):
                 self.again(handed)
