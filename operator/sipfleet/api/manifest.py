@@ -164,6 +164,8 @@ def _documents(source: str, text: str) -> Iterator[_Document | Fault]:
 def _yaml_fault(source: str, error: BaseException, node: Node | None = None) -> Fault:
     mark = getattr(error, "problem_mark", None) or (node.start_mark if node is not None else None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+    if isinstance(error, TypeError | LookupError | AttributeError):  # PyYAML stumbled; its words mean nothing to users
+        problem = "a value that is not what its tag says"
     what = " ".join(str(problem).split())[:200]
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (None, None)
     return Fault(source, line, "", "", what, "well-formed YAML", column)

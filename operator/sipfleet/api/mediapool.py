@@ -114,6 +114,7 @@ class MediaPoolSpec(SetSpec):
     interfaces: Annotated[
         tuple[Interface, ...], Field(min_length=1, max_length=8, json_schema_extra=list_of(key="name"))
     ] = (Interface(name="default"),)
+    """Networks that the relays stand in."""
     timeouts: Timeouts = Timeouts()
     capacity: Annotated[int, whole(1, 100000)] = 500
     """Sessions per pod."""

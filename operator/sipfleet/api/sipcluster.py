@@ -72,6 +72,7 @@ class SipClusterSpec(SetSpec):
     listeners: Annotated[
         tuple[Listener, ...], Field(min_length=1, max_length=8, json_schema_extra=list_of(key="name"))
     ] = (Listener(name="udp"),)
+    """Socket addresses that the cluster is reached at."""
     routing: Routing = Routing()
     dns: Dns = Dns()
     media_pools: Annotated[tuple[Label, ...], Field(max_length=16, json_schema_extra=list_of())] = ()
