@@ -22,6 +22,7 @@ TOKEN_VERSION = 1
 MAGIC_COOKIE = b"z9hG4bK"  # RFC 3261 8.1.1.7
 
 _TOKEN = Struct("!B7sHHI8s")
+_TOKEN_HEAD = Struct("!B7sHHI")
 _TOKEN_CHARS = re.compile(rb"[A-Za-z0-9_-]{32}\Z")
 
 
@@ -94,9 +95,7 @@ class ClusterKey:
 
     def token(self, token: Token, call_id: bytes, caller_tag: bytes) -> bytes:
         """32 characters for the user part of the Record-Route URI."""
-        raw = _TOKEN.pack(
-            self._head | token.side, token.dialog_key, token.relay, token.owner, token.flow, b"\0\0\0\0\0\0\0\0"
-        )[:16]
+        raw = _TOKEN_HEAD.pack(self._head | token.side, token.dialog_key, token.relay, token.owner, token.flow)
         h = self._token.copy()
         h.update(b"\0".join((raw, call_id, caller_tag)))
         return urlsafe_b64encode(raw + h.digest())

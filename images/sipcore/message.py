@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from sipcore.errors import SipcoreError
-from sipcore.uri import Address, UriError, ip_of, name_addr
+from sipcore.uri import UriError, name_addr
+from sipcore.via import BadMessage, Via
 
 MAX_LINES = 256
 MAX_CSEQ = 2**31 - 1
@@ -76,98 +76,10 @@ _KIND: dict[bytes, int] = {
 _TOKEN = re.compile(rb"[A-Za-z0-9.!%*_+`'~-]+\Z")
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _TAG = re.compile(rb";[ \t]*tag[ \t]*=[ \t]*([^;,\s]+)", re.IGNORECASE)
-_VIA = re.compile(
-    rb"[ \t]*SIP[ \t]*/[ \t]*2\.0[ \t]*/[ \t]*([^\s/;,]+)[ \t]+"
-    rb"((\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?:[ \t]*:[ \t]*([0-9]{1,5}))?)[ \t]*((?:;.*)?)\Z",
-    re.IGNORECASE | re.DOTALL,
-)
-_BRANCH = re.compile(rb";[ \t]*branch[ \t]*=[ \t]*([^;,\s]+)", re.IGNORECASE)
-_RPORT = re.compile(rb";[ \t]*rport[ \t]*(?:=[ \t]*[0-9]*)?(?=[;\s]|\Z)", re.IGNORECASE)
-_RECEIVED = re.compile(rb";[ \t]*received[ \t]*=[^;,\s]*", re.IGNORECASE)
-_SF = re.compile(rb";sf=([0-9a-f]{4})([0-9a-f]{4})")
 _DOWN = tuple(range(MAX_LINES - 1, -1, -1))
 _METHODS = frozenset(
     b"INVITE ACK BYE CANCEL OPTIONS REGISTER PRACK SUBSCRIBE NOTIFY PUBLISH INFO REFER MESSAGE UPDATE".split()
 )
-
-
-class BadMessage(SipcoreError):  # noqa: N818 - the name of the thing, as in 400 Bad Request
-    """A message that cannot be processed. `status` is what a request gets (400, 505), 0 = silence.
-
-    `message` is what could be read of it, for the answer's headers; None when not even that.
-    """
-
-    def __init__(self, reason: str, status: int = 400, message: Message | None = None) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.message = message
-
-
-class Via:
-    """One Via value (RFC 3261 20.42)."""
-
-    __slots__ = ("branch", "host", "params", "port", "rest", "sent_by", "transport", "value")
-
-    def __init__(self, value: bytes, rest: bytes = b"") -> None:
-        """`value` is one Via value, `rest` what followed it on its line after the comma.
-
-        Raises `BadMessage`.
-        """
-        match = _VIA.match(value)
-        if match is None:
-            raise BadMessage("Via: SIP/2.0/transport host[:port];branch=... expected")
-        self.value = value
-        self.rest = rest
-        self.transport: bytes
-        self.sent_by: bytes
-        """`host` or `host:port`, as written."""
-        self.host: bytes
-        self.params: bytes
-        self.transport, self.sent_by, self.host, port, self.params = match.groups()
-        self.port = int(port) if port else 0
-        branch = _BRANCH.search(self.params)
-        self.branch: bytes = branch[1] if branch else b""
-
-    @property
-    def cookie(self) -> bool:
-        """Whether the branch is one of RFC 3261: the cookie and something behind it (RFC 4475 3.2.1)."""
-        return len(self.branch) > 7 and self.branch[:7].lower() == b"z9hg4bk"
-
-    @property
-    def owner(self) -> tuple[int, int] | None:
-        """(owner index, relay index) when this Via was written by our cluster (docs/decisions/0002)."""
-        match = _SF.search(self.params)
-        return (int(match[1], 16), int(match[2], 16)) if match else None
-
-    def filled(self, source: Address) -> bytes:
-        """The value with `received` and `rport` as RFC 3261 18.2.1 and RFC 3581 4 say."""
-        ip, port = source
-        params = self.params
-        rport = b"rport" in params.lower() and _RPORT.search(params)
-        if b"received" in params:
-            params = _RECEIVED.sub(b"", params)
-        if rport:
-            params = _RPORT.sub(b";rport=%d" % port, params, count=1) + b";received=" + ip.encode()
-        elif ip_of(self.host) != ip:
-            params += b";received=" + ip.encode()
-        elif params is self.params:
-            return self.value
-        return b"SIP/2.0/%b %b%b" % (self.transport, self.sent_by, params)
-
-    def reply_to(self, source: Address) -> Address:
-        """Where responses go: the source's address, and its port when `rport` asks for that (RFC 3581 4)."""
-        if b"rport" in self.params.lower() and _RPORT.search(self.params):
-            return source
-        return source[0], self.port or 5060
-
-    @property
-    def next_hop(self) -> Address | None:
-        """Where a response with this Via on top goes (RFC 3261 18.2.2); None when that is no address."""
-        received = re.search(rb";received=([^;,\s]+)", self.params)
-        rport = re.search(rb";rport=([0-9]{1,5})(?=[;\s]|\Z)", self.params)
-        ip = ip_of(received[1] if received else self.host)
-        port = int(rport[1]) if rport else self.port or 5060
-        return (ip, port) if ip and 0 < port < 65536 else None
 
 
 class Message:
@@ -214,20 +126,21 @@ class Message:
 
         Raises `BadMessage`.
         """
-        value = self.lines[self.first[VIA]].partition(b":")[2]
+        value = self.lines[self.first[VIA]].partition(b":")[2].strip()
         if b"," not in value:
-            return Via(value.strip())
+            return Via(value)
         head, *rest = split_values(value)
         return Via(head, b", ".join(rest))
 
     def tag(self, kind: int) -> bytes:
         """The tag of From or To, empty when there is none."""
-        value = self.lines[self.first[kind]]
-        found = value.rfind(b";tag=", value.rfind(b">") + 1)
-        if found >= 0:
-            end = value.find(b";", found + 5)
-            return (value[found + 5 :] if end < 0 else value[found + 5 : end]).strip()
-        match = _TAG.search(value, value.rfind(b">") + 1)
+        line = self.lines[self.first[kind]]
+        _, found, tail = line.rpartition(b";tag=")
+        if found and b">" not in tail:
+            return tail.partition(b";")[0].strip() if b";" in tail else tail.strip()
+        if b"tag" not in line and b"TAG" not in line and b"Tag" not in line:
+            return b""
+        match = _TAG.search(line, line.rfind(b">") + 1)
         return match[1] if match else b""
 
     def uri_of(self, kind: int) -> bytes:

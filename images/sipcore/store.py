@@ -141,8 +141,8 @@ return 1
 )
 """KEYS dialog, CDR guard, CDR stream; ARGV epoch, CDR, guard life in s, stream length, life of the ended record in s.
 
--> 1, or 0 = not ours any more (DESIGN 2.8). The record is kept a little, marked as ended: a BYE that was written but not
-forwarded when its proxy died comes again, and without a Route it finds its way only by the record."""
+-> 1, or 0 = not ours any more (DESIGN 2.8). The record is kept a little, marked as ended: a BYE whose proxy
+died before it forwarded it comes again, and without a Route it finds its way only by the record."""
 
 SCRIPTS = (HEARTBEAT, LEASES, RELEASE, ADOPT, PUT, END)
 

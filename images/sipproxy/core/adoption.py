@@ -22,7 +22,8 @@ from .peers import Peers
 
 if TYPE_CHECKING:
     from .dialogs import Dialogs
-    from .requests import Incoming, Requests
+    from .incoming import Incoming
+    from .requests import Requests
 
 WAIT = 0.05
 """Seconds that a request waits for the store before it is served by its token alone (DESIGN 2.5)."""
@@ -138,7 +139,7 @@ class Adoption:
         lease = self._peers.lease(owner)
         if lease is not None:
             self._peers.tell(lease, {"t": "bye", "keys": [key], "by": by})
-        dialog = Dialog(key, record, epoch)
+        dialog = Dialog.of(record, epoch)
         dialog.owned = False
         self.dialogs.end(self._node.dialogs.get(key, dialog), by, ended)
 
@@ -236,7 +237,7 @@ class Adoption:
             node.log("error", "bad-record", error=str(error))
             self._too_late(parked, 0.0)
             return
-        dialog = Dialog(key, record, epoch)
+        dialog = Dialog.of(record, epoch)
         known = node.dialogs.get(key)
         if value[:1] == ENDED:
             dialog.owned, dialog.ended = False, True
@@ -367,7 +368,7 @@ class Adoption:
     def _sweep_adopted(self, orphans: list[tuple[bytes, int]], replies: list[Value] | None) -> None:
         node = self._node
         taken = 0
-        for (key, epoch), value in zip(orphans, replies or (), strict=False):
+        for (_, epoch), value in zip(orphans, replies or (), strict=False):
             if not isinstance(value, bytes) or value[:8] != records.seal_header(KIND, node.index, epoch + 1):
                 continue
             try:
@@ -375,7 +376,7 @@ class Adoption:
             except SipcoreError as error:
                 node.log("error", "bad-record", error=str(error))
                 continue
-            self.dialogs.add(Dialog(key, record, epoch + 1))
+            self.dialogs.add(Dialog.of(record, epoch + 1))
             taken += 1
         node.count["adopted"] += taken
         if taken:

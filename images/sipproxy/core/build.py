@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sipcore.message import CALL_ID, CSEQ, FROM, TIMESTAMP, TO, VIA, BadMessage, Message
+from sipcore.message import CALL_ID, CSEQ, FROM, TIMESTAMP, TO, VIA, Message
+from sipcore.via import BadMessage
 
 from .context import Branch, Context
 

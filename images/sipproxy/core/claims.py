@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 from sipcore import record as records
 from sipcore.errors import SipcoreError
-from sipcore.message import FROM, RECORD_ROUTE, VIA, BadMessage, Message, Via, parse, split_values
+from sipcore.message import FROM, RECORD_ROUTE, VIA, Message, parse, split_values
 from sipcore.record import EarlyRecord
 from sipcore.resp import ErrorReply, Value
 from sipcore.store import ADOPT, EARLY_LIFE_S, PUT, Command
 from sipcore.transaction import State
+from sipcore.via import BadMessage, Via
 
 from . import build
 from .actions import Store
-from .context import Branch, Context
-from .hop import MAX_HOPS
+from .context import Branch, Claim, Context
+from .hop import HOPS_SHIFT, MAX_HOPS
 from .node import Node
 from .peers import Peers
 from .routing import Target
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
     from .dialogs import Dialogs
     from .engine import Engine
     from .forwarding import Forwarding
+    from .incoming import Incoming
     from .media import Media
-    from .requests import Incoming, Requests
+    from .requests import Requests
 
-UNCLAIMED, PENDING, OURS = range(3)
-"""`Context.claim`: nobody was asked yet, the store was asked, it is ours."""
 MAX_HELD = 8
 KIND = b"E"
 
@@ -57,19 +57,18 @@ class Claims:
         """Write the early record of a new INVITE; `data` is what came, for whoever turns out to own it."""
         node, peers = self._node, self._peers
         if not peers.writable:
-            context.claim = OURS
             return
         message = context.message
         assert message is not None
         target = context.targets[0]
         key = node.key
         call_id, cseq = context.call_id, context.cseq
-        context.early_id = key.early_id(context.via_sent_by, context.via_branch, call_id, cseq)
+        early_id = key.early_id(context.via_sent_by, context.via_branch, call_id, cseq)
         context.next_id = key.branch(context.via_sent_by, context.via_branch, call_id, cseq, target.text)
-        tag = message.tag(FROM)
+        tag = context.from_tag
         source = context.source
         routes = message.all_lines(RECORD_ROUTE)
-        early = context.early = EarlyRecord(
+        early = EarlyRecord(
             call_id=call_id,
             caller_tag=tag,
             cseq=int(cseq),
@@ -88,29 +87,34 @@ class Claims:
         if context.media is not None:
             early.relay_address = context.media.relay.address
             early.via_branch = context.via_branch
-        context.claim = PENDING
-        context.raw = data
+        claim = context.claim = Claim(early_id, early)
+        claim.pending = True
+        claim.raw = data
         value = records.seal(KIND, node.index, 1, early)
-        command = (b"SET", peers.keys.early(context.early_id), value, b"NX", b"EX", b"%d" % EARLY_LIFE_S)
+        command = (b"SET", peers.keys.early(early_id), value, b"NX", b"EX", b"%d" % EARLY_LIFE_S)
         node.out.append(Store([command], partial(self._claimed, context)))
 
     def _claimed(self, context: Context, replies: list[Value] | None) -> None:
-        if context.claim != PENDING:
+        claim = context.claim
+        if claim is None or not claim.pending:
             return
         if replies is not None and replies[0] is None:
             node = self._node
-            read = (b"GET", self._peers.keys.early(context.early_id))
-            node.out.append(Store([read], partial(self._contested, context)))
+            read = (b"GET", self._peers.keys.early(claim.id))
+            node.out.append(Store([read], partial(self._contested, context, claim)))
             return
         if replies is not None and isinstance(replies[0], ErrorReply):
             self._node.log("error", "store-refused", context.call_id, error=str(replies[0]))
-        self._ours(context)
+        self._ours(context, claim)
 
-    def _ours(self, context: Context) -> None:
+    def _ours(self, context: Context, claim: Claim) -> None:
         """The store has confirmed it, or is away: what was held goes on."""
-        context.claim = OURS
-        context.raw = b""
-        held, context.held = context.held, []
+        claim.pending = False
+        claim.raw = b""
+        held = claim.held
+        if not held:
+            return
+        claim.held = []
         if context.state == State.TERMINATED:
             return
         for one, what in held:
@@ -121,49 +125,47 @@ class Claims:
                 assert isinstance(one, int)
                 self.forwarding.finish(context, one, what)
 
-    def _contested(self, context: Context, replies: list[Value] | None) -> None:
+    def _contested(self, context: Context, claim: Claim, replies: list[Value] | None) -> None:
         """Another proxy was first: the INVITE is its, unless it is dead."""
         node, peers = self._node, self._peers
         value = replies[0] if replies is not None else None
-        if context.claim != PENDING:
-            return
         if not isinstance(value, bytes):
-            self._ours(context)
+            self._ours(context, claim)
             return
         try:
             owner, epoch, record = records.unseal(value, EarlyRecord)
         except SipcoreError as error:
             node.log("error", "bad-record", context.call_id, error=str(error))
-            self._ours(context)
+            self._ours(context, claim)
             return
         lease = peers.lease(owner)
-        if owner == node.index or (lease is None and not peers.dead(owner)):
-            self._ours(context)
+        if lease is None and peers.look_for(owner, partial(self._contested, context, claim, replies)):
             return
         if lease is not None:
             for branch in context.branches:
                 self._tombstone(branch.id, owner)
+            raw = claim.raw
             self.engine.drop(context)
-            context.claim = OURS
             if context.media is not None and context.media.relay.address != record.relay_address:
                 self.media.failed(context)
-            peers.hand(lease, context.raw, context.source, context.listener, 1 << 4)
-            return
-        if not self._adopt:
+            peers.hand(lease, raw, context.source, context.listener, 1 << HOPS_SHIFT)
+        elif owner == node.index or not peers.dead(owner):
+            claim.epoch = max(claim.epoch, epoch)
+            self._ours(context, claim)
+        elif not self._adopt:
             self.engine.drop(context)
+        else:
+            adopted = partial(self._contest_won, context, claim, epoch)
+            node.out.append(Store([self._adopt_command(claim.id, owner, epoch)], adopted))
+
+    def _contest_won(self, context: Context, claim: Claim, epoch: int, replies: list[Value] | None) -> None:
+        value = replies[0] if replies else None
+        if isinstance(value, bytes) and value[:8] != records.seal_header(KIND, self._node.index, epoch + 1):
+            self._contested(context, claim, replies)
             return
-
-        def adopted(replies: list[Value] | None) -> None:
-            now = replies[0] if replies else None
-            if isinstance(now, bytes) and now[:8] != records.seal_header(KIND, node.index, epoch + 1):
-                self._contested(context, replies)
-                return
-            node.count["adopted"] += 1
-            context.early = record
-            context.epoch = epoch + 1
-            self._ours(context)
-
-        node.out.append(Store([self._adopt_command(context.early_id, owner, epoch)], adopted))
+        self._node.count["adopted"] += 1
+        claim.epoch = epoch + 1
+        self._ours(context, claim)
 
     def _adopt_command(self, early_id: bytes, owner: int, epoch: int) -> Command:
         expected = records.seal_header(KIND, owner, epoch)
@@ -173,9 +175,10 @@ class Claims:
     def retarget(self, context: Context) -> None:
         """It goes to another target, or its offer to another relay, now."""
         node = self._node
-        early = context.early
-        if early is None or not self._peers.writable or not context.targets:
+        claim = context.claim
+        if claim is None or not self._peers.writable or not context.targets:
             return
+        early = claim.early
         target = context.targets[0]
         key = node.key
         context.next_id = key.branch(
@@ -191,17 +194,19 @@ class Claims:
 
     def put(self, context: Context) -> None:
         """Write the early record again."""
-        if context.early is not None and self._peers.writable:
-            value = records.seal(KIND, self._node.index, context.epoch, context.early)
-            key = self._peers.keys.early(context.early_id)
+        claim = context.claim
+        if claim is not None and self._peers.writable and context.state == State.PROCEEDING and context.invite:
+            value = records.seal(KIND, self._node.index, claim.epoch, claim.early)
+            key = self._peers.keys.early(claim.id)
             self._node.out.append(Store([PUT.call((key,), value, EARLY_LIFE_S)]))
 
     def hold(self, context: Context, one: Branch | int, what: Message | bytes) -> bool:
         """Whether a final response has to wait for the store: it is kept then."""
-        if context.claim != PENDING:
+        claim = context.claim
+        if claim is None or not claim.pending:
             return False
-        if len(context.held) < MAX_HELD:
-            context.held.append((one, what))
+        if len(claim.held) < MAX_HELD:
+            claim.held.append((one, what))
         return True
 
     # -- INVITEs of others
@@ -250,7 +255,7 @@ class Claims:
         index = self._moved.get(Via(values[0]).branch, owner[0])
         lease = peers.lease(index)
         if lease is not None and hops < MAX_HOPS:
-            peers.hand(lease, data, source, listener, hops + 1 << 4)
+            peers.hand(lease, data, source, listener, hops + 1 << HOPS_SHIFT)
             return
         if hops < MAX_HOPS and peers.look_for(index, partial(self.foreign_response, data, source, listener, hops)):
             return
@@ -295,7 +300,7 @@ class Claims:
                 return
             lease = peers.lease(owner)
             if lease is not None and hops < MAX_HOPS:
-                peers.hand(lease, data, source, listener, hops + 1 << 4)
+                peers.hand(lease, data, source, listener, hops + 1 << HOPS_SHIFT)
             elif owner == node.index:
                 known = node.contexts.get(_key_of(record))
                 found(known or self._resume(record, early_id, epoch))
@@ -338,8 +343,7 @@ class Claims:
         context.via_sent_by = via.sent_by
         context.via_branch = via.branch if via.cookie else via.value
         context.started = record.started
-        context.claim = OURS
-        context.early, context.early_id, context.epoch = record, early_id, epoch
+        context.claim = Claim(early_id, record, epoch)
         self.engine.open(context)
         context.last = build.trying(context)
         self.media.adopted(context, record)

@@ -1,11 +1,14 @@
-"""What the core remembers of a request that it forwards, and of a dialog. Data only."""
+"""What the core remembers of a request that it forwards, and of a dialog. Data only.
+
+Slots that are always set before they are read have no default: a context is made for every request.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sipcore.record import DialogRecord, EarlyRecord
-from sipcore.transaction import State
 from sipcore.uri import Address
 
 from .routing import Target
@@ -22,7 +25,6 @@ class Branch:
     __slots__ = (
         "ack",
         "cancel",
-        "cancel_id",
         "context",
         "deadline",
         "id",
@@ -34,13 +36,17 @@ class Branch:
         "via",
     )
 
+    interval: float
+    deadline: float
+    """Timer B or F; in PROCEEDING of an INVITE timer C."""
+
     def __init__(self, context: Context, target: Target, branch_id: bytes, via: bytes) -> None:
         self.context = context
         self.target = target
         self.id = branch_id
         self.via = via
         """Our Via line, which its ACK and CANCEL carry too."""
-        self.state = int(State.TRYING)
+        self.state = 0
         self.status = 0
         """The last status that came."""
         self.request = b""
@@ -49,10 +55,23 @@ class Branch:
         """The ACK of a non-2xx, sent again for each retransmission of it."""
         self.cancel: Branch | None = None
         """The client transaction of its CANCEL, once there is one."""
-        self.cancel_id = b""
-        self.interval = 0.0
-        self.deadline = 0.0
-        """Timer B or F; in PROCEEDING of an INVITE timer C."""
+
+
+class Claim:
+    """What the store is to say about an INVITE, and its early record (DESIGN 2.4)."""
+
+    __slots__ = ("early", "epoch", "held", "id", "pending", "raw")
+
+    def __init__(self, early_id: bytes, early: EarlyRecord, epoch: int = 1) -> None:
+        self.id = early_id
+        self.early = early
+        self.epoch = epoch
+        self.pending = False
+        """The store has not answered yet: no final response may go (DESIGN 2.4)."""
+        self.raw = b""
+        """What came, as long as another proxy may turn out to own it."""
+        self.held: list[tuple[Branch | int, Message | bytes]] = []
+        """Final responses that wait for the store's word: from a branch, or a status and bytes of our own."""
 
 
 class Context:
@@ -66,24 +85,20 @@ class Context:
         "claim",
         "cseq",
         "dialog",
-        "early",
-        "early_id",
-        "epoch",
+        "dialog_key",
         "failures",
         "from_line",
-        "held",
+        "from_tag",
         "interval",
         "invite",
         "key",
         "last",
         "lines",
         "listener",
-        "max_forwards",
         "media",
         "message",
         "method",
         "next_id",
-        "raw",
         "relay",
         "reply_to",
         "server_deadline",
@@ -117,69 +132,85 @@ class Context:
     via_branch: bytes
     from_line: bytes
     to_line: bytes
-    lines: list[bytes] | None
-    """The header lines to forward, without start line, our Via and our Record-Route; None once answered."""
     body: bytes
-    max_forwards: int
-    message: Message | None
-    """As received, until it is answered; a dialog is made from it."""
-    targets: list[Target]
-    """Those not tried yet."""
-    branches: list[Branch]
-    failures: list[tuple[int, bytes]]
-    """(status, response to forward) of the branches that failed."""
-    last: bytes
-    """The response that was sent last."""
     interval: float
     server_deadline: float
-    canceled: bool
-    dialog: Dialog | None
-    token: bool
-    """Whether the forwarded request gets a Record-Route."""
-    claim: int
-    """What the store said of our ownership: see `claims`."""
-    held: list[tuple[Branch | int, Message | bytes]]
-    """Final responses that wait for the store's word: from a branch, or a status and bytes of our own."""
-    raw: bytes
-    """What came, as long as another proxy may turn out to own it."""
-    early: EarlyRecord | None
-    early_id: bytes
-    epoch: int
-    """Of the early record."""
-    next_id: bytes
-    """The branch toward `targets[0]`, when it is known already."""
     started: float
     """Unix time, seconds."""
-    media: MediaLeg | None
-    relay: int
-    """Index, 0 = none."""
+    from_tag: bytes
+    """Of a request with a `token`."""
+    dialog_key: bytes
+    """Of a request with a `token`."""
 
     def __init__(self) -> None:
-        self.branches = []
-        self.targets = []
-        self.failures = []
-        self.held = []
-        self.last = self.early_id = self.raw = self.next_id = self.body = b""
-        self.canceled = self.token = False
-        self.dialog = None
-        self.media = None
-        self.early = None
-        self.message = None
-        self.lines = None
-        self.claim = self.relay = self.state = 0
-        self.epoch = 1
+        self.state = 0
+        self.lines: list[bytes] | None = None
+        """Header lines to forward, without start line, our Via and our Record-Route; None once answered."""
+        self.message: Message | None = None
+        """As received, until it is answered; a dialog is made from it."""
+        self.branches: list[Branch] = []
+        self.targets: list[Target] = []
+        """Those not tried yet."""
+        self.failures: list[tuple[int, bytes]] | None = None
+        """(status, response to forward) of the branches that failed."""
+        self.last = b""
+        """The response that was sent last."""
+        self.next_id = b""
+        """The branch toward `targets[0]`, when it is known already."""
+        self.token: bytes | None = None
+        """The token of our Record-Route; None: the request gets none."""
+        self.canceled = False
+        self.dialog: Dialog | None = None
+        self.media: MediaLeg | None = None
+        self.claim: Claim | None = None
+        self.relay = 0
+        """Index, 0 = none."""
 
 
 class Dialog:
-    """A confirmed set of dialogs that this proxy knows; most of it stands in its record."""
+    """A confirmed set of dialogs that this proxy knows."""
 
-    __slots__ = ("ended", "epoch", "key", "owned", "record")
+    __slots__ = ("_make", "_record", "call_id", "caller_tag", "ended", "epoch", "key", "owned", "token")
 
-    def __init__(self, key: bytes, record: DialogRecord, epoch: int = 1) -> None:
+    def __init__(
+        self,
+        key: bytes,
+        call_id: bytes,
+        caller_tag: bytes,
+        record: DialogRecord | Callable[[], DialogRecord],
+        epoch: int = 1,
+    ) -> None:
+        """`record` may be made only when somebody asks for it: a call without store and media never does."""
         self.key = key
-        self.record = record
+        self.call_id = call_id
+        self.caller_tag = caller_tag
+        self._record: DialogRecord | None = None
+        self._make: Callable[[], DialogRecord] | None = None
+        if isinstance(record, DialogRecord):
+            self._record = record
+        else:
+            self._make = record
         self.epoch = epoch
         self.owned = True
         """False: somebody else owns it now, it is kept for what is still under way."""
         self.ended = False
         """A BYE went through; kept until its transaction is over, for a BYE that crosses it."""
+        self.token = b""
+        """The token that its requests carry, once one is known."""
+
+    @classmethod
+    def of(cls, record: DialogRecord, epoch: int) -> Dialog:
+        """A dialog that another proxy has written."""
+        return cls(record.key, record.call_id, record.caller.tag, record, epoch)
+
+    @property
+    def made(self) -> bool:
+        """Whether anybody has asked for the record; until then it says what its INVITE and 2xx say."""
+        return self._record is not None
+
+    @property
+    def record(self) -> DialogRecord:
+        if self._record is None:
+            assert self._make is not None
+            self._record, self._make = self._make(), None
+        return self._record

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from sipcore.message import ALLOW, CONTACT, FROM, RECORD_ROUTE, SUPPORTED, TO, Message
 from sipcore.record import Cdr, DialogRecord, Party
@@ -10,12 +13,35 @@ from sipcore.uri import Address, Uri, UriError, name_addr, parse_uri
 
 from .context import Branch, Context, Dialog
 from .node import Node
+from .routing import Target
 
 if TYPE_CHECKING:
+    from .media import MediaLeg
     from .ownership import Ownership
 
 MAX_CALLEES = 16
 """Forked 2xx kept for one call; more are forwarded and served by their token."""
+
+
+class Answer(msgspec.Struct):
+    """What the record of a dialog is made of: the INVITE, its first 2xx, and what we know of both."""
+
+    key: bytes
+    tag: bytes
+    call_id: bytes
+    cseq: bytes
+    source: Address
+    listener: int
+    uri: bytes
+    via_branch: bytes
+    started: float
+    answered: float
+    target: Target
+    request: Message | None
+    response: Message
+    caller: Party | None
+    """From the early record; else it is read from the request."""
+    media: MediaLeg | None
 
 
 class Dialogs:
@@ -31,7 +57,7 @@ class Dialogs:
         dialog = node.dialogs.get(node.key.dialog_key(call_id, from_tag))
         if dialog is None and to_tag:
             dialog = node.dialogs.get(node.key.dialog_key(call_id, to_tag))
-        return dialog if dialog is not None and dialog.record.call_id == call_id else None
+        return dialog if dialog is not None and dialog.call_id == call_id else None
 
     def confirm(self, context: Context, branch: Branch, response: Message) -> None:
         """A 2xx to an INVITE is about to be forwarded: make the dialog, or refresh its targets (RFC 3261 12.2.1.2)."""
@@ -40,42 +66,71 @@ class Dialogs:
                 self._refresh(context.dialog, context.message, response)
             return
         node = self._node
+        early = context.claim.early if context.claim is not None else None
         tag = response.tag(TO)
-        message, early = context.message, context.early
-        if message is None and early is None:
-            dialog = node.dialogs.get(node.key.dialog_key(context.call_id, response.tag(FROM)))
-            if dialog is not None:
-                self._forked(dialog, tag, branch, response)
-            return
         if early is not None:
-            caller = early.caller
+            caller_tag, key = early.caller_tag, b""
+        elif context.token is not None:
+            caller_tag, key = context.from_tag, context.dialog_key
         else:
-            assert message is not None
-            routes = message.all_lines(RECORD_ROUTE)
-            caller = self.party(message, FROM, message.tag(FROM), context.source, context.listener, routes)
-        key = node.key.dialog_key(context.call_id, caller.tag)
+            return
+        key = key or node.key.dialog_key(context.call_id, caller_tag)
         known = node.dialogs.get(key)
-        if known is not None:  # adopted already, by a request that came before this response
+        if known is not None:  # forked, or adopted already by a request that came before this response
             self._forked(known, tag, branch, response)
             return
-        caller.cseq = int(context.cseq)
-        record = DialogRecord(
-            call_id=context.call_id,
-            key=key,
-            caller=caller,
-            callees=[self._callee(tag, branch, response)],
-            via_branch=context.via_branch,
-            invite_cseq=int(context.cseq),
-            started=context.started,
-            answered=node.wall,
-            source_ip=context.source[0],
-            request_uri=context.uri,
-            target_uri=branch.target.uri,
+        message = context.message
+        if message is None and early is None:
+            return
+        answer = Answer(
+            key,
+            tag,
+            context.call_id,
+            context.cseq,
+            context.source,
+            context.listener,
+            context.uri,
+            context.via_branch,
+            context.started,
+            node.wall,
+            branch.target,
+            message,
+            response,
+            early.caller if early is not None else None,
+            context.media,
         )
-        if context.media is not None:
-            context.media.into(record)
-        self.install(Dialog(key, record))
+        dialog = Dialog(key, context.call_id, caller_tag, partial(self._record, answer))
+        if context.token is not None:
+            dialog.token = context.token
+        if context.media is not None or self.ownership.peers.keeper is not None:
+            dialog.record  # noqa: B018 - made now: what it is made of changes
+        self.install(dialog)
         node.count["answered"] += 1
+
+    def _record(self, answer: Answer) -> DialogRecord:
+        """The record of a call from its INVITE and its first 2xx."""
+        caller, message = answer.caller, answer.request
+        if caller is None:
+            assert message is not None
+            routes = message.all_lines(RECORD_ROUTE)
+            caller = self.party(message, FROM, message.tag(FROM), answer.source, answer.listener, routes)
+        caller.cseq = int(answer.cseq)
+        record = DialogRecord(
+            call_id=answer.call_id,
+            key=answer.key,
+            caller=caller,
+            callees=[self._callee(answer.tag, answer.target, answer.listener, answer.response)],
+            via_branch=answer.via_branch,
+            invite_cseq=caller.cseq,
+            started=answer.started,
+            answered=answer.answered,
+            source_ip=answer.source[0],
+            request_uri=answer.uri,
+            target_uri=answer.target.uri,
+        )
+        if answer.media is not None:
+            answer.media.into(record)
+        return record
 
     def install(self, dialog: Dialog) -> None:
         """Own a dialog: it stands in the table and, before anything else leaves, in the store."""
@@ -93,12 +148,15 @@ class Dialogs:
             node.owned -= 1
         node.owned += 1
         node.dialogs[dialog.key] = dialog
+        if dialog.token:
+            node.tokens[dialog.token] = dialog
 
     def lose(self, dialog: Dialog) -> None:
         """Somebody else owns it now."""
         node = self._node
         if node.dialogs.get(dialog.key) is dialog:
             del node.dialogs[dialog.key]
+            node.tokens.pop(dialog.token, None)
             if not dialog.ended:
                 node.owned -= 1
         dialog.owned = False
@@ -117,24 +175,28 @@ class Dialogs:
             known.ended = True
             node.owned -= 1
         node.count["ended"] += 1
+        if self.ownership.peers.keeper is None:
+            node.log("info", "call-ended", dialog.call_id, ended_by=by)
+            return
         cdr = self.cdr(dialog.record, by, node.wall if ended is None else ended)
         self.ownership.end(dialog, cdr)
-        node.log(
-            "info",
-            "call-ended",
-            dialog.record.call_id,
-            duration=round(cdr.duration, 3),
-            ended_by=by,
-            src_user=cdr.src_user,
-            dst_user=cdr.dst_user,
-            dst_domain=cdr.dst_domain,
-        )
+        node.log("info", "call-ended", dialog.call_id, ended_by=by, duration=cdr.duration)
+
+    def leave(self, dialog: Dialog, tag: bytes) -> bool:
+        """A BYE from or to the callee with this tag; whether the call is over with it."""
+        if not dialog.made or len(dialog.record.callees) < 2:
+            return True
+        callees = dialog.record.callees
+        dialog.record.callees = [callee for callee in callees if callee.tag != tag] or callees[:1]
+        self.ownership.put(dialog)
+        return False
 
     def forget(self, dialog: Dialog) -> None:
         """The BYE's transaction is over."""
         known = self._node.dialogs.get(dialog.key)
         if known is not None and known.ended:
             del self._node.dialogs[dialog.key]
+            self._node.tokens.pop(known.token, None)
 
     def cdr(self, record: DialogRecord, by: str, ended: float) -> Cdr:
         """FEATURES CDR-02."""
@@ -157,12 +219,12 @@ class Dialogs:
             relay=record.relay_pod,
         )
 
-    def _callee(self, tag: bytes, branch: Branch, response: Message) -> Party:
+    def _callee(self, tag: bytes, target: Target, listener: int, response: Message) -> Party:
         routes = response.all_lines(RECORD_ROUTE)
         ours = [i for i, line in enumerate(routes) if self._is_own(line)]
         # Seen from us the callee's route set is what stands below (before) our own Record-Route (RFC 3261 12.1.2).
         below = routes[: ours[-1]] if ours else []
-        return self.party(response, TO, tag, branch.target.address, branch.context.listener, below[::-1])
+        return self.party(response, TO, tag, target.address, listener, below[::-1])
 
     def party(
         self, message: Message, side: int, tag: bytes, source: Address, listener: int, routes: list[bytes]
@@ -181,6 +243,8 @@ class Dialogs:
         )
 
     def _is_own(self, line: bytes) -> bool:
+        if line.partition(b"@")[1] and line[line.find(b"@") :] in self._node.route_ends:
+            return True
         try:
             return self._node.router.is_our_route(parse_uri(name_addr(line.partition(b":")[2])[0]))
         except UriError:
@@ -189,7 +253,7 @@ class Dialogs:
     def _forked(self, dialog: Dialog, tag: bytes, branch: Branch, response: Message) -> None:
         callees = dialog.record.callees
         if all(callee.tag != tag for callee in callees) and len(callees) < MAX_CALLEES:
-            callees.append(self._callee(tag, branch, response))
+            callees.append(self._callee(tag, branch.target, branch.context.listener, response))
             self.ownership.put(dialog)
 
     def _refresh(self, dialog: Dialog, request: Message, response: Message) -> None:

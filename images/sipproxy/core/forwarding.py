@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sipcore.keys import Token
-from sipcore.message import FROM, VIA, BadMessage, Message, parse, split_values
+from sipcore.message import VIA, Message, parse, split_values
 from sipcore.transaction import Do, State
+from sipcore.via import BadMessage
 
 from . import build
 from .context import Branch, Context
@@ -66,8 +66,9 @@ class Forwarding:
         context.branches.append(branch)
         lines = context.lines or ()
         start = b"%b %b SIP/2.0" % (context.method, target.uri)
-        if context.token:
-            data = b"\r\n".join((start, via, self._record_route(context, listener), *lines, b"", context.body))
+        if context.token is not None:
+            route = node.record_routes[listener] % context.token
+            data = b"\r\n".join((start, via, route, *lines, b"", context.body))
         else:
             data = b"\r\n".join((start, via, *lines, b"", context.body))
         self._engine.start(branch, data)
@@ -81,15 +82,6 @@ class Forwarding:
             node.index,
             relay,
         )
-
-    def _record_route(self, context: Context, listener: int) -> bytes:
-        node = self._node
-        message = context.message
-        assert message is not None
-        tag = message.tag(FROM)
-        token = Token(node.key.dialog_key(context.call_id, tag), context.relay, node.index)
-        text = node.key.token(token, context.call_id, tag)
-        return b"Record-Route: <sip:%b@%b;lr>" % (text, node.sent_by[listener])
 
     def cancel(self, context: Context) -> None:
         """The caller gave up (RFC 3261 16.10)."""
@@ -147,7 +139,7 @@ class Forwarding:
                 if comma > 0:
                     self._deliver(branch, int(code), data[: eol + 6] + line[comma + 1 :] + data[end:])
                     return True
-                if data.find(b"\r\nVia:", end, end + 6) == end:
+                if data.find(b"\r\nVia:", end) >= 0:
                     self._deliver(branch, int(code), data[:eol] + data[end:])
                     return True
         return self._receive_parsed(data)
@@ -245,6 +237,8 @@ class Forwarding:
             return
         if branch.cancel is not None and not context.canceled:
             status, data = 408, b""  # cancelled by timer C: the caller learns why
+        if context.failures is None:
+            context.failures = []
         context.failures.append((status, data))
         if status in _NEXT_TARGET and context.targets and not context.canceled and branch.cancel is None:
             self._node.count["failovers"] += 1
@@ -283,9 +277,8 @@ class Forwarding:
 
     def _slim(self, context: Context) -> None:
         """What an answered transaction no longer needs; it is kept for another 32 s."""
-        context.lines = context.message = context.early = None
+        context.lines = context.message = context.failures = None
         context.body = b""
-        context.failures = []
         context.vias = []
 
 

@@ -181,7 +181,7 @@ class HandOver:
                 continue
             known = node.dialogs.get(key)
             if known is None or (not known.ended and known.epoch < epoch):
-                self.dialogs.add(Dialog(key, record, epoch))
+                self.dialogs.add(Dialog.of(record, epoch))
             keys.append(key)
         lease = self._peers.lease(sender)
         if lease is not None and keys:

@@ -24,6 +24,7 @@ from .relays import Relay, RelayChoice
 
 if TYPE_CHECKING:
     from .forwarding import Forwarding
+    from .indialog import InDialog
     from .ownership import Ownership
     from .requests import Requests
 
@@ -99,6 +100,7 @@ class Media:
         self._asks: dict[bytes, Ask] = {}
         self.forwarding: Forwarding
         self.requests: Requests
+        self.inside: InDialog
         self.ownership: Ownership
 
     # -- what the other parts ask
@@ -254,6 +256,7 @@ class Media:
                 self._use(context, ask.relay)
                 assert context.media is not None
                 context.media.offered = True
+                self.requests.give_token(context, message)
                 self.ownership.retarget(context)
             _set_body(context, message, sdp)
             self.relays.place(ask.relay)
@@ -270,7 +273,7 @@ class Media:
         """The offer came in the 2xx: who sends the ACK answers."""
         leg = context.media
         if leg is None:
-            self.requests.forward_ack(context)
+            self.inside.forward_ack(context)
             return
         fields = self._fields(
             message.call_id, message.tag(TO), message.tag(FROM), leg.via_branch, message.body, context.source
@@ -280,11 +283,11 @@ class Media:
 
         def done(sdp: bytes) -> None:
             _set_body(context, message, sdp)
-            self.requests.forward_ack(context)
+            self.inside.forward_ack(context)
 
         def failed(status: int, reason: str) -> None:
             self._node.log("error", "media-lost", message.call_id, relay=leg.relay.pod, reason=reason)
-            self.requests.forward_ack(context)
+            self.inside.forward_ack(context)
 
         ask.done, ask.failed = done, failed
         self._send(ask)

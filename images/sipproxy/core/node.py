@@ -76,6 +76,9 @@ class Node:
         )
         self.router = Router(config, own_addresses(config))
         self.sent_by = [_sent_by(listener) for listener in config.listeners]
+        self.route_ends = frozenset(b"@%b;lr>" % sent_by for sent_by in self.sent_by)
+        """What follows the token in a Record-Route of ours."""
+        self.record_routes = [b"Record-Route: <sip:%%b@%b;lr>" % sent_by for sent_by in self.sent_by]
         self.families = [":" in listener.address for listener in config.listeners]
         self.contexts: dict[bytes, Context] = {}
         """Server transactions by sent-by, branch and method (RFC 3261 17.2.3)."""
@@ -83,6 +86,8 @@ class Node:
         """Client transactions by branch; a CANCEL's with `C` behind it."""
         self.dialogs: dict[bytes, Dialog] = {}
         """By dialog key."""
+        self.tokens: dict[bytes, Dialog] = {}
+        """The same by the token that their requests carry."""
         self.owned = 0
         """Dialogs of `dialogs` that are ours and not ended."""
         self.open = 0

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sipcore.message import FROM, TO, VIA, BadMessage, Message, Via
+from sipcore.message import FROM, TO, VIA, Message
 from sipcore.record import Cdr
 from sipcore.uri import Address
+from sipcore.via import BadMessage, Via
 
 from . import hop
 from .adoption import Adoption
-from .claims import OURS, Claims
+from .claims import Claims
 from .context import Branch, Context, Dialog
 from .events import Hop, PeerDown, StoreReply, StoreState, TargetError
 from .handover import HandOver
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from .dialogs import Dialogs
     from .engine import Engine
     from .forwarding import Forwarding
+    from .incoming import Incoming
     from .media import Media
-    from .requests import Incoming, Requests
+    from .requests import Requests
 
 
 class Ownership:
@@ -217,7 +219,7 @@ class Ownership:
         if context.key in node.contexts:
             return
         context.source = context.reply_to = source
-        by_caller = message.tag(FROM) == dialog.record.caller.tag
+        by_caller = message.tag(FROM) == dialog.caller_tag
         peer = self.dialogs.callee(dialog, message.tag(TO)) if by_caller else dialog.record.caller
         context.listener = peer.listener if peer is not None else 0
         context.uri = peer.target if peer is not None else b""
@@ -226,7 +228,6 @@ class Ownership:
         context.from_line, context.to_line = (message.lines[message.first[kind]] for kind in (FROM, TO))
         context.via_sent_by, context.via_branch = caller.sent_by, caller.branch
         context.started = node.wall
-        context.claim = OURS
         self.engine.open(context)
         self.media.resumed(context)
         target = Target(context.uri, peer.source if peer is not None else source)

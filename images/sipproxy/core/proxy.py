@@ -33,11 +33,13 @@ from .events import (
 )
 from .forwarding import Forwarding
 from .hop import HOPS_SHIFT, MUST_OWN
+from .incoming import Incoming
+from .indialog import InDialog
 from .media import Media
 from .node import Node
 from .ownership import Ownership
 from .peers import Handed
-from .requests import Incoming, Requests
+from .requests import Requests
 from .routing import Router, own_addresses
 
 MIN_MESSAGE = 16
@@ -71,7 +73,8 @@ class ProxyCore:
         engine = Engine(node)
         dialogs = Dialogs(node)
         self._forwarding = forwarding = Forwarding(node, engine, dialogs)
-        self._requests = requests = Requests(node, engine, forwarding, dialogs)
+        inside = InDialog(node, engine, forwarding, dialogs)
+        self._requests = requests = Requests(node, engine, forwarding, dialogs, inside)
         self._began = float("inf")
         self._fed = float("inf")
         self._held: list[Event] | None = None
@@ -80,6 +83,8 @@ class ProxyCore:
         self._media = media = Media(node)
         ownership.connect(requests, forwarding, dialogs, engine, media)
         ownership.peers.again = self._again
+        inside.requests, inside.ownership, inside.media = requests, ownership, media
+        media.inside = inside
         dialogs.ownership = forwarding.ownership = requests.ownership = ownership
         forwarding.media = requests.media = media
         media.forwarding, media.requests, media.ownership = forwarding, requests, ownership

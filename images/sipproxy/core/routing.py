@@ -53,7 +53,22 @@ class Router:
         for rows in self._routes.values():
             rows.sort(key=lambda row: -len(row[0]))
         self._domains = {_domain(d) for d in config.domains} | {d for d in self._routes if d}
+        self._aims: dict[bytes, tuple[Target | None, bool]] = {}
         self._cache: dict[bytes, list[Target] | Refusal] = {}
+
+    def aim(self, text: bytes) -> tuple[Target | None, bool]:
+        """(where a Request-URI of a dialog points to, whether that is ourselves); no target: its host is a name.
+
+        Raises `UriError`.
+        """
+        found = self._aims.get(text)
+        if found is None:
+            if len(self._aims) >= CACHE:
+                self._aims.clear()
+            uri = parse_uri(text)
+            address = uri.address
+            found = self._aims[text] = (None if address is None else Target(text, address), self.is_own(uri))
+        return found
 
     def is_own(self, uri: Uri) -> bool:
         """Whether this URI names the cluster: one of its domains or addresses."""
