@@ -159,6 +159,8 @@ class RelayCore:
         data = self._answers.get(peer)
         if data is not None:
             self._actions.append(SendNg(data, event.source))
+        elif self._restoring and not self.ready and request.text(b"call-id"):
+            return  # it may be of a call that is being restored; the asker asks again
         elif not self._elsewhere(request) or not self._forwarder.ask(request, event.source, now, self._actions):
             self._reply(request, event.source, now)
 

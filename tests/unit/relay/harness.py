@@ -114,6 +114,11 @@ class Bed:
         for event in failed:
             self.feed(event)
 
+    def store_comes(self) -> None:
+        """The store is there, and has no sessions of ours."""
+        self.feed(StoreState(True, "run"))
+        self.feed(StoreReply("restore", [[]]))
+
     def feed(self, event: Event) -> None:
         self.do(self.core.feed(event, self.now))
 

@@ -13,7 +13,7 @@ OTHER = ("192.0.2.2", 2223)
 def pool() -> Bed:
     """A relay with its store and one other relay."""
     bed = Bed(store=True)
-    bed.feed(StoreState(True, "run"))
+    bed.store_comes()
     bed.feed(StoreReply(bed.reads.pop().tag, [[]]))
     lease = Lease(kind="relay", pod="relay-1", uid="u", set="pool", ordinal=1, address=OTHER)
     own = Lease(kind="relay", pod="relay-0", uid="u", set="pool", ordinal=0, address=("192.0.2.1", 2223))

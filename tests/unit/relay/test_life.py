@@ -86,7 +86,7 @@ def test_without_a_store_nothing_is_written() -> None:
 
 def test_the_record_is_written_before_the_answer_goes_out() -> None:
     bed = Bed(store=True)
-    bed.feed(StoreState(True, "run"))
+    bed.store_comes()
     data = ng.request(b"k", "offer", {"call-id": "c", "from-tag": "a", "sdp": body(CALLER)})
     kinds = [type(action) for action in bed.core.feed(Ng(data, ("192.0.2.9", 1)), bed.now)]
     assert kinds.index(Store) < kinds.index(SendNg)
@@ -94,7 +94,7 @@ def test_the_record_is_written_before_the_answer_goes_out() -> None:
 
 def test_a_learnt_source_is_written_at_once() -> None:
     bed = Bed(store=True)
-    bed.feed(StoreState(True, "run"))
+    bed.store_comes()
     ports = bed.call()
     before = len(bed.written)
     bed.packet(rtp(), ports[0], CALLER)
@@ -107,7 +107,7 @@ def test_a_learnt_source_is_written_at_once() -> None:
 
 def test_the_end_of_a_call_takes_its_record_and_its_place_away() -> None:
     bed = Bed(store=True)
-    bed.feed(StoreState(True, "run"))
+    bed.store_comes()
     bed.call()
     assert (b"HSET", b"sf:default/pool:place", b"call", "relay-0") in bed.written
     bed.ask("delete", call_id="call", from_tag="a")
@@ -117,7 +117,7 @@ def test_the_end_of_a_call_takes_its_record_and_its_place_away() -> None:
 
 def test_a_restarted_relay_forwards_the_first_packet_on_the_same_ports() -> None:
     bed = Bed(store=True)
-    bed.feed(StoreState(True, "run"))
+    bed.store_comes()
     to_caller, to_callee = bed.call()
     bed.packet(rtp(), to_caller, CALLER)
     bed.packet(rtp(), to_callee, CALLEE)
@@ -131,7 +131,7 @@ def test_a_restarted_relay_forwards_the_first_packet_on_the_same_ports() -> None
 
 def test_a_restarted_relay_remembers_a_source_behind_nat() -> None:
     bed = Bed(store=True)
-    bed.feed(StoreState(True, "run"))
+    bed.store_comes()
     received = ["IP4", "198.51.100.99"]
     bed.ask("offer", call_id="c", from_tag="a", sdp=body(("192.168.1.10", 7078)), received_from=received)
     answer = bed.ask("answer", call_id="c", from_tag="a", to_tag="b", sdp=body(CALLEE))
@@ -143,7 +143,7 @@ def test_a_restarted_relay_remembers_a_source_behind_nat() -> None:
 
 def test_a_restarted_relay_owns_the_o_line_as_before() -> None:
     bed = Bed(store=True)
-    bed.feed(StoreState(True, "run"))
+    bed.store_comes()
     offer = bed.ask("offer", call_id="c", from_tag="a", sdp=body(CALLER))
     bed.ask("answer", call_id="c", from_tag="a", to_tag="b", sdp=body(CALLEE))
     bed = bed.restart()
@@ -156,7 +156,7 @@ def test_a_restarted_relay_owns_the_o_line_as_before() -> None:
 
 def test_a_session_that_was_ringing_is_answered_after_the_restart() -> None:
     bed = Bed(store=True)
-    bed.feed(StoreState(True, "run"))
+    bed.store_comes()
     to_callee = port(bed.ask("offer", call_id="c", from_tag="a", via_branch="z9hG4bKx", sdp=body(CALLER)).sdp)
     bed = bed.restart()
     answer = bed.ask("answer", call_id="c", from_tag="a", to_tag="b", via_branch="z9hG4bKx", sdp=body(CALLEE))
@@ -165,7 +165,7 @@ def test_a_session_that_was_ringing_is_answered_after_the_restart() -> None:
 
 def test_forks_and_their_shared_ports_are_restored() -> None:
     bed = Bed(store=True)
-    bed.feed(StoreState(True, "run"))
+    bed.store_comes()
     other = ("203.0.113.30", 7000)
     to_callee = port(bed.ask("offer", call_id="c", from_tag="a", sdp=body(CALLER)).sdp)
     bed.ask("answer", call_id="c", from_tag="a", to_tag="b1", sdp=body(CALLEE))
@@ -179,7 +179,7 @@ def test_forks_and_their_shared_ports_are_restored() -> None:
 
 def test_shared_ports_are_restored_too() -> None:
     bed = Bed("shared:2@30000", store=True)
-    bed.feed(StoreState(True, "run"))
+    bed.store_comes()
     to_caller, to_callee = bed.call()
     bed.packet(rtp(), to_caller, CALLER)
     bed = bed.restart()
@@ -188,7 +188,7 @@ def test_shared_ports_are_restored_too() -> None:
 
 def test_a_port_that_is_taken_at_the_restart_costs_that_call_only() -> None:
     bed = Bed(store=True)
-    bed.feed(StoreState(True, "run"))
+    bed.store_comes()
     lost, kept = bed.call("lost"), bed.call("kept", ("198.51.100.10", 4100), ("203.0.113.20", 5100))
     bed = bed.restart(taken=((RELAY, lost[0]),))
     assert list(bed.core.sessions) == [b"kept"]
@@ -199,7 +199,7 @@ def test_a_port_that_is_taken_at_the_restart_costs_that_call_only() -> None:
 
 def test_sessions_of_ports_that_are_no_longer_ours_are_not_restored() -> None:
     bed = Bed(store=True)
-    bed.feed(StoreState(True, "run"))
+    bed.store_comes()
     bed.call()
     bed = bed.restart(ports="40000-40199")
     assert not bed.core.sessions
@@ -210,7 +210,7 @@ def test_sessions_of_ports_that_are_no_longer_ours_are_not_restored() -> None:
 @pytest.mark.parametrize("rubbish", [b"", b"x", b"S\x01\0\0\0\0\0\0garbage", b"S\x02\0\0\0\0\0\0\x91\x02"])
 def test_a_record_that_cannot_be_read_is_counted_and_the_rest_restored(rubbish: bytes) -> None:
     bed = Bed(store=True)
-    bed.feed(StoreState(True, "run"))
+    bed.store_comes()
     bed.call()
     fresh = Bed(store=True, seed=3)
     fresh.feed(StoreState(True, "run"))
@@ -229,7 +229,7 @@ def test_a_relay_is_ready_after_two_seconds_without_its_store_and_serves_before(
 
 def test_a_store_that_comes_late_is_still_restored_from() -> None:
     old = Bed(store=True)
-    old.feed(StoreState(True, "run"))
+    old.store_comes()
     old.call("old")
     bed = Bed(store=True, seed=8)
     bed.wait(5)
@@ -237,6 +237,20 @@ def test_a_store_that_comes_late_is_still_restored_from() -> None:
     bed.feed(StoreState(True, "run"))
     bed.feed(StoreReply(bed.reads[0].tag, [[b"old", old.stored()[b"old"]]]))
     assert set(bed.core.sessions) == {b"old", b"new"}
+
+
+def test_a_command_for_a_call_that_may_be_being_restored_is_answered_when_it_is() -> None:
+    old = Bed(store=True)
+    old.store_comes()
+    old.ask("offer", call_id="c", from_tag="a", sdp=body(CALLER))
+    bed = Bed(store=True, seed=8)
+    bed.feed(StoreState(True, "run"))
+    answer = ng.request(b"k", "answer", {"call-id": "c", "from-tag": "a", "to-tag": "b", "sdp": body(CALLEE)})
+    assert bed.raw(answer) is None
+    bed.feed(StoreReply(bed.reads[0].tag, [[b"c", old.stored()[b"c"]]]))
+    reply = bed.raw(answer)
+    assert reply is not None
+    assert ng.parse_reply(reply).result == "ok"
 
 
 def test_a_connection_that_breaks_during_the_read_is_asked_again() -> None:
