@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtprelay.core.events import Ng, Peers, StoreReply, StoreState
+from rtprelay.core.events import Ng, Peers, StoreReply
 from sipcore import ng
 from sipcore.record import Lease
 from tests.unit.relay.harness import CALLEE, CALLER, PROXY, Bed, body
