@@ -33,6 +33,7 @@ LIVE_INTERVAL = 5.0
 LIVE_TIMEOUT = 3.0
 LIVE_STRIKES = 3
 """So many unanswered liveness probes in a row: the pod hangs and is killed."""
+PROBE_TIMEOUT = 2.0
 START_LIMIT = 20.0
 """Seconds that a pod may take until it answers its first liveness probe."""
 STOP_PATIENCE = 2.0
@@ -98,7 +99,8 @@ class Pods:
             return
         now = time.time()
         slot.uid = secrets.token_hex(8)
-        slot.lease, slot.reported, slot.lease_alive, slot.strikes = None, None, False, 0
+        slot.lease, slot.reported, slot.lease_alive = None, None, False
+        slot.strikes = slot.misses = 0
         slot.told.clear()
         slot.mark(now, ready=False, serving=False)
         program = PROGRAMS[slot.owner.kind]
@@ -216,26 +218,49 @@ class Pods:
                 return
             await asyncio.sleep(0.5)
 
+    async def _check_service(self, slot: Slot, child: Child) -> None:
+        """Whether a pod that served still answers; one that leaves need not (a draining proxy is in no selection)."""
+        said = slot.said
+        if not slot.serving or slot.leave is not None or (said is not None and said.draining):
+            slot.misses = 0
+            return
+        if slot.owner.kind == "MediaPool":
+            answers = await probes.ping((slot.address, NG_PORT), self._probe_source, PROBE_TIMEOUT)
+        else:
+            answers = await self._serves(slot)
+        if slot.child is not child:
+            return
+        slot.misses = 0 if answers else slot.misses + 1
+        if slot.misses >= LIVE_STRIKES:
+            slot.mark(time.time(), serving=False)
+            self._events.warn("NotServing", f"pod/{slot.name}", f"{slot.misses} probes in a row got no answer")
+            self.spawn(self._come_up(slot, child))
+            self._wake()
+
     async def _serves(self, slot: Slot) -> bool:
         if slot.owner.kind == "MediaPool":
-            return await probes.rtp_echo((slot.address, NG_PORT), self._probe_source)
+            return await probes.rtp_echo((slot.address, NG_PORT), self._probe_source, PROBE_TIMEOUT)
         target = self._sip.get(slot.name)
-        return target is not None and await probes.options(target, self._probe_source)
+        return target is not None and await probes.options(target, self._probe_source, PROBE_TIMEOUT)
 
     async def watch(self) -> None:
-        """Liveness, and logs that do not grow without end; runs for ever."""
+        """Liveness, service, and logs that do not grow without end; runs for ever."""
         while True:
             await asyncio.sleep(LIVE_INTERVAL)
+            for log in (self._state / "logs").glob("*.log"):
+                bound_log(log)
             await asyncio.gather(*(self._check(slot) for slot in list(self.slots.values())))
 
     async def _check(self, slot: Slot) -> None:
-        bound_log(self._state / "logs" / f"{slot.name}.log")
         child = slot.child
         if child is None:
             return
         status, answer = await admin.request((slot.address, ADMIN_PORT), "GET", "/livez", LIVE_TIMEOUT)
-        if status == 200 or slot.child is not child:
+        if slot.child is not child:
+            return
+        if status == 200:
             slot.strikes = 0
+            await self._check_service(slot, child)
             return
         if not slot.ready and asyncio.get_running_loop().time() - child.started < START_LIMIT:
             return

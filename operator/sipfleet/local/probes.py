@@ -16,7 +16,6 @@ from sipcore import ng
 from sipcore.bencode import Encodable
 from sipcore.errors import SipcoreError
 
-TIMEOUT = 2.0
 RESEND = 0.3
 """Seconds; loopback loses a datagram only when a buffer is full."""
 
@@ -68,7 +67,7 @@ def _close(*sockets: _Socket) -> None:
             one.transport.close()
 
 
-async def options(target: Address, source: str, timeout: float = TIMEOUT) -> bool:
+async def options(target: Address, source: str, timeout: float) -> bool:
     """Whether a SIP element answers OPTIONS (RFC 3261 11) with 200 within `timeout` seconds."""
     try:
         socket = await _open(source)
@@ -93,7 +92,7 @@ async def options(target: Address, source: str, timeout: float = TIMEOUT) -> boo
         _close(socket)
 
 
-async def ping(target: Address, source: str, timeout: float = TIMEOUT) -> bool:
+async def ping(target: Address, source: str, timeout: float) -> bool:
     """Whether a relay answers an ng ping with pong."""
     try:
         socket = await _open(source)
@@ -126,7 +125,7 @@ def _media_address(sdp: bytes) -> Address | None:
     return (host[1].decode(), int(port[1])) if host and port else None
 
 
-async def rtp_echo(target: Address, source: str, timeout: float = TIMEOUT) -> bool:
+async def rtp_echo(target: Address, source: str, timeout: float) -> bool:
     """Whether RTP goes through a relay both ways: offer, answer, a packet in each direction, delete.
 
     A relay that answers `load limit` serves what it has: that is a yes too.

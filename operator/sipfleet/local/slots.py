@@ -86,6 +86,8 @@ class Slot:
     """Requests that this incarnation has answered."""
     strikes: int = 0
     """Liveness probes in a row that got no answer."""
+    misses: int = 0
+    """Probes of its service in a row that got none."""
 
     def __post_init__(self) -> None:
         self.name = f"{self.owner.name}-{self.ordinal}"

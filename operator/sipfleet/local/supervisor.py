@@ -91,7 +91,8 @@ class Supervisor:
         self.state.cluster_key()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self.stopped.set)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                loop.add_signal_handler(number, self.stopped.set)
         watch = asyncio.ensure_future(self.pods.watch())
         try:
             if self.store_server is not None:

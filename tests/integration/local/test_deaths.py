@@ -182,6 +182,38 @@ def test_a_pod_that_hangs_is_killed_and_started_again(
     state.unlock()
 
 
+def test_a_pod_that_lives_but_serves_nobody_is_told_of_until_it_serves_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster_address: Callable[[], str]
+) -> None:
+    """The probe asks another port for a while: to it that is the same as a relay that answers nobody."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(pods, "LIVE_INTERVAL", 0.1)
+    monkeypatch.setattr(pods, "PROBE_TIMEOUT", 0.3)
+    state = StateDirectory("t")
+    state.make()
+
+    async def run() -> None:
+        up = Supervisor(state, load_manifests(manifests(cluster_address(), proxies=0, relays=1))[1:])
+        running = asyncio.ensure_future(up.run(api_server(state, up)))
+        try:
+            await _serving(up, "")
+            slot = up.pods.named("t-media-0")
+            assert slot is not None
+            monkeypatch.setattr(pods, "NG_PORT", 2224)
+            async with asyncio.timeout(10):
+                while slot.serving:
+                    await asyncio.sleep(0.05)
+            monkeypatch.setattr(pods, "NG_PORT", 2223)
+            await _serving(up, "")
+            assert slot.restarts == 0
+            assert [event.reason for event in up.events.kept].count("NotServing") == 1
+        finally:
+            up.stopped.set()
+            await running
+
+    asyncio.run(run())
+
+
 async def _serving(up: Supervisor, but: str) -> None:
     """Wait for an incarnation of the relay that serves and has not the uid `but`."""
     async with asyncio.timeout(10):

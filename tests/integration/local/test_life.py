@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.local.up import SIPFLEET, Up, alive, children, manifests
 from tests.integration.peers.process import Peer
+from tests.integration.peers.redis_server import RedisServer
 
 
 def test_two_proxies_and_two_relays_come_up_serve_and_answer_the_command_line(
@@ -204,6 +205,21 @@ def test_a_state_directory_with_a_long_path_works_too(tmp_path: Path, cluster_ad
         assert up.ready()
         info = (up.state_home / "sipfleet/t/run.json").read_text()
         assert "redis://:" in info
+
+
+def test_a_store_of_somebody_else_is_used_waited_for_and_left_alone(
+    tmp_path: Path, cluster_address: Callable[[], str], redis_server: RedisServer
+) -> None:
+    text = manifests(cluster_address(), proxies=1, relays=1)
+    with Up(tmp_path, text.replace("spec:\n", f"spec:\n  store: {{url: '{redis_server.url}'}}\n")) as up:
+        assert len(children(up.pid)) == 2
+        os.kill(redis_server.pid, signal.SIGSTOP)
+        up.until(lambda: up.condition("mediapools", "StoreAvailable") == "False", "the loss of the store", 20.0)
+        os.kill(redis_server.pid, signal.SIGCONT)
+        up.until(lambda: up.condition("mediapools", "StoreAvailable") == "True" and up.ready(), "its return", 20.0)
+        assert {pod["restarts"] for pod in up.pods().values()} == {0}
+        assert up.stop() == 0
+        assert redis_server.running
 
 
 def test_two_clusters_share_a_network_and_commands_ask_which_is_meant(
