@@ -31,6 +31,8 @@ HEADER = Struct("!BBHII")
 PACKET_BYTES = HEADER.size + len(PAYLOAD)
 BAR = 0.9
 RTPENGINE = "rtpengine"
+MAX_LOST = 0.05
+"""Of the packets in flight, in all rounds together."""
 
 
 class Control:
@@ -91,6 +93,7 @@ class Load:
     def __init__(self, control: Control, calls: int, name: str) -> None:
         self._ends: dict[int, End] = {}
         self._epoll = select.epoll()
+        self.calls = calls
         self.lost = 0
         for number in range(calls):
             caller, callee = End(2 * number + 1), End(2 * number + 2)
@@ -153,8 +156,8 @@ def measure(load: Load, pid: int, seconds: float, counts: dict[str, int], name: 
     before = cpu_seconds(pid)
     packets = load.run(seconds)
     used = cpu_seconds(pid) - before
-    if not packets:
-        raise BenchError(f"{name}: no packet came through")
+    if load.lost > MAX_LOST * load.calls:
+        raise BenchError(f"{name}: {load.lost} packets were lost; a relay that drops has less to do")
     counts[name] = counts.get(name, 0) + packets
     return used / packets * 1e6
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
+from struct import error as StructError
 
 import msgspec
 
@@ -147,7 +148,7 @@ class Reception:
         """
         try:
             head, sequence, timestamp, ssrc = _HEAD.unpack_from(data)
-        except Exception:
+        except StructError:
             return False
         if sequence == self.expected_next and ssrc == self.ssrc:
             self.packets += 1

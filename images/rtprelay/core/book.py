@@ -84,8 +84,10 @@ class Book:
         """The session is over: ports closed, sources quiet, record gone."""
         if self.sessions.pop(session.call_id, None) is None:
             return
-        self.counters.ended_packets += sum(leg.stream.packets for leg in session.legs())
-        self.counters.ended_bytes += sum(leg.stream.bytes for leg in session.legs())
+        streams = [leg.stream for leg in session.legs()]
+        packets, lost = sum(s.packets for s in streams), sum(max(0, s.lost) for s in streams)
+        self.counters.ended_packets += packets
+        self.counters.ended_bytes += sum(s.bytes for s in streams)
         self.clear(session, now)
         if self._store and session.stored:
             commands: list[Command] = [
@@ -93,7 +95,10 @@ class Book:
                 (b"HDEL", self.keys.place, session.call_id),
             ]
             self._actions.append(Store(commands))
-        self.log("info", "session_ended", session.call_id, reason=reason, seconds=round(now - session.created, 3))
+        jitter = round(max((s.jitter_ms for s in streams), default=0.0), 1)
+        seconds = round(now - session.created, 3)
+        fields = {"reason": reason, "seconds": seconds, "packets": packets, "lost": lost, "jitter_ms": jitter}
+        self.log("info", "session_ended", session.call_id, **fields)
 
     def clear(self, session: Session, now: float) -> None:
         for party in list(session.parties):

@@ -12,7 +12,7 @@ from sipcore.ng import Request
 from sipcore.sdp import normal_address
 
 CACHE_SECONDS = 30.0
-CACHE_ANSWERS = 20_000
+CACHE_ANSWERS = 10_000
 
 LIST_LIMIT = 32
 """Calls that `list` names unless `limit` says otherwise, as rtpengine does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.peers.process import wait_for
+from tests.integration.peers.probe import answers_ng
+from tests.integration.peers.process import Peer, wait_for
 from tests.integration.relay.conftest import Asker, Call, Phone, Relay, next_address
 
 Start = Callable[..., Relay]
@@ -326,3 +328,24 @@ def test_drain_skipped_on_purpose_cuts_the_calls(start: Start, asker: MakeAsker)
     os.kill(relay.pid, signal.SIGTERM)
     assert relay.wait(2) == 0
     call.close()
+
+
+def documented() -> list[list[str]]:
+    text = (Path(__file__).parents[3] / "docs" / "relay.md").read_text()
+    return [shlex.split(line) for line in text.splitlines() if line.startswith("rtprelay ")]
+
+
+@pytest.mark.parametrize("words", documented(), ids=" ".join)
+def test_the_commands_of_the_documentation_serve(tmp_path: Path, words: list[str]) -> None:
+    """As they stand, on addresses of this test's own."""
+    own = {address: next_address() for address in ("127.0.0.1", "127.0.0.2")}
+    flags = [word.replace("127.0.0.1", own["127.0.0.1"]).replace("127.0.0.2", own["127.0.0.2"]) for word in words[1:]]
+    with Peer(
+        [sys.executable, "-m", "rtprelay", *flags], tmp_path / "log", lambda: answers_ng((own["127.0.0.1"], 2223))
+    ):
+        client = Asker((own["127.0.0.1"], 2223))
+        call = Call(client, "documented")
+        if "!" not in " ".join(words):
+            assert call.audio()
+        call.close()
+        client.close()

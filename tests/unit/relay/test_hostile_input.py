@@ -79,7 +79,7 @@ def test_the_answers_kept_are_bounded() -> None:
     for number in range(30_000):
         bed.raw(b"%d d7:command4:pinge" % number)
     answers = bed.core._answers
-    assert len(answers._young) + len(answers._old) <= 20_000
+    assert len(answers._young) + len(answers._old) <= 10_000
 
 
 def test_quiet_sources_of_a_port_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
