@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from struct import Struct
-from struct import error as StructError
+import struct
 
 import msgspec
 
@@ -16,10 +15,10 @@ MAX_DROPOUT = 3000
 """RFC 3550 A.1: a larger jump of the sequence number is a new start."""
 MAX_MISORDER = 100
 
-HEADER = Struct("!BBHII")
+HEADER = struct.Struct("!BBHII")
 """First byte, marker and payload type, sequence number, timestamp, SSRC."""
 
-_HEAD = Struct("!HHII")
+_HEAD = struct.Struct("!HHII")
 
 RTCP_FIRST, RTCP_LAST = 192, 223
 """Second byte of RTCP packets; RFC 5761 4 keeps RTP clear of it."""
@@ -148,7 +147,7 @@ class Reception:
         """
         try:
             head, sequence, timestamp, ssrc = _HEAD.unpack_from(data)
-        except StructError:
+        except struct.error:
             return False
         if sequence == self.expected_next and ssrc == self.ssrc:
             self.packets += 1
