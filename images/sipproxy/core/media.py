@@ -236,10 +236,21 @@ class Media:
 
     # -- commands
 
-    def _ask_for_offer(self, context: Context, message: Message, to_tag: bytes) -> None:
+    def _ask_for_offer(self, context: Context, message: Message, to_tag: bytes, looked: bool = False) -> None:
+        """`looked`: the leases were read again for this call, so a refusal is final."""
         leg = context.media
+        may_look = not to_tag and not looked
+
+        def again() -> None:
+            if not context.targets:  # cancelled meanwhile
+                return
+            self.choose(context)
+            self.ownership.retarget(context)
+            self._ask_for_offer(context, message, to_tag, looked=True)
+
         if leg is None:
-            self.forwarding.answer(context, _NO_ROOM)
+            if not (may_look and self.relays.look_again(again)):
+                self.forwarding.answer(context, _NO_ROOM)
             return
         fields = self._fields(message.call_id, message.tag(FROM), to_tag, leg.via_branch, message.body, context.source)
         self._bridge(fields, context.source, context.targets[0].address)
@@ -263,6 +274,8 @@ class Media:
             self.forwarding.launch(context)
 
         def failed(status: int, reason: str) -> None:
+            if may_look and self.relays.look_again(again):
+                return
             self._node.log("warning", "media-refused", message.call_id, reason=reason)
             self.forwarding.answer(context, status)
 

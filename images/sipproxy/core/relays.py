@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from sipcore.config import endpoint
@@ -16,6 +18,9 @@ from .node import Node
 
 READ_EVERY = 1.0
 """Seconds between readings of the pools' leases."""
+FRESH = 0.05
+"""Seconds for which what was read is taken as it is."""
+MAX_WAITING = 10_000
 
 
 class Relay(msgspec.Struct, frozen=True):
@@ -41,6 +46,9 @@ class RelayChoice:
         self._placed: dict[str, int] = {}
         """Calls that we gave a relay since its lease was last read, by lease id."""
         self._known: list[Address] = []
+        self._read_at = float("-inf")
+        self._waiting: list[Callable[[], None]] = []
+        """New calls that found no relay with room in what was read last."""
         self.enabled = bool(self._views or self._static)
         if self.enabled:
             node.timers.start(0.0, float("-inf"), self._tick, None)
@@ -61,6 +69,18 @@ class RelayChoice:
             out += [_relay(lease) for lease in leases if lease.room > self._placed.get(lease.id, 0)]
         out += self._static
         return sorted(out, key=lambda relay: relay.address in self._down)
+
+    def look_again(self, go_on: Callable[[], None]) -> bool:
+        """Read the leases once more before a call is refused: a relay may have come, or have been given back, since.
+
+        False: what is known is fresh. `go_on` is called with the answer of the store, or when it has none.
+        """
+        if not self._views or self._node.now - self._read_at < FRESH or len(self._waiting) >= MAX_WAITING:
+            return False
+        self._waiting.append(go_on)
+        if len(self._waiting) == 1:
+            self._read()
+        return True
 
     def place(self, relay: Relay) -> None:
         """A new call went to this relay."""
@@ -108,12 +128,15 @@ class RelayChoice:
 
     def _took(self, replies: list[Value] | None) -> None:
         """The answer of the store; without one what was known goes on to be used."""
-        if replies is None:
-            return
-        for view, reply in zip(self._views, replies, strict=False):
-            view.update(reply, self._node.now)
-        self._placed.clear()
-        self._announce()
+        if replies is not None:
+            self._read_at = self._node.now
+            for view, reply in zip(self._views, replies, strict=False):
+                view.update(reply, self._node.now)
+            self._placed.clear()
+            self._announce()
+        waiting, self._waiting = self._waiting, []
+        for go_on in waiting:
+            go_on()
 
     def _announce(self) -> None:
         known = sorted({lease.address for view in self._views for lease in view.alive.values()})
