@@ -62,7 +62,7 @@ class Supervisor:
             self.address = f"{self.net}.{addresses.CLUSTER_HOST}"
         self.addresses = addresses.Addresses(self.net)
         self._recorded: list[int] | None = None
-        broken = {word.strip() for word in os.environ.get("SIPFLEET_BREAK", "").split(",")}
+        self._broken = [word.strip() for word in os.environ.get("SIPFLEET_BREAK", "").split(",") if word.strip()]
         self.store_server: StoreServer | None = None
         url = next((r.spec.store.url for r in resources if r.spec.store.url), None)
         if url is None:
@@ -72,7 +72,7 @@ class Supervisor:
         self.configs = Configs(state, self.sets, self.events, self.address, url)
         probe_source = f"{self.net}.{addresses.CLUSTER_HOST}"
         self.pods = Pods(state, self.events, self.configs.of, self.changed.set, probe_source)
-        self.executor = Executor(self.pods, self.events, self._address_of, self._cut, skip_drains="drain" in broken)
+        self.executor = Executor(self.pods, self.events, self._address_of, self._cut, "drain" in self._broken)
         self.sight = Sight(self.sets, self.pods, self.store, self.events)
         for resource in resources:
             self.sets.apply(resource)
@@ -83,6 +83,8 @@ class Supervisor:
 
         Raises `LocalError` when it cannot begin.
         """
+        for switch in self._broken:
+            self.events.warn("Broken", "cluster", f"SIPFLEET_BREAK={switch} takes away what keeps calls")
         killed = self.state.bury_last_run()
         if killed:
             self.events.warn("TookOver", "cluster", f"ended {len(killed)} processes that an earlier run left behind")
