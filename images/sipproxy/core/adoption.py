@@ -240,7 +240,10 @@ class Adoption:
         dialog = Dialog.of(record, epoch)
         known = node.dialogs.get(key)
         if value[:1] == ENDED:
+            # Its owner, when it lives, has the BYE's transaction; a second one with that branch would get no answer.
             dialog.owned, dialog.ended = False, True
+            waiting = self._parked.pop(parked, [])
+            self._parked[parked] = [incoming for incoming in waiting if not self._hand(incoming, owner)]
         elif owner == node.index:
             dialog = known or dialog
             self.dialogs.add(dialog)

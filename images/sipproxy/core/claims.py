@@ -18,6 +18,7 @@ from sipcore.via import BadMessage, Via
 from . import build
 from .actions import Store
 from .context import Branch, Claim, Context
+from .forwarding import without_top_via
 from .hop import HOPS_SHIFT, MAX_HOPS
 from .node import Node
 from .peers import Peers
@@ -259,8 +260,10 @@ class Claims:
             return
         if hops < MAX_HOPS and peers.look_for(index, partial(self.foreign_response, data, source, listener, hops)):
             return
-        if message.cseq_method != b"INVITE" or not peers.available or not self._adopt or not peers.writable:
-            # Another request's sender repeats it: then the branch is made again here, and answered again there.
+        if message.cseq_method != b"INVITE" and self._adopt:
+            self._pass_stateless(message, above, listener)
+            return
+        if not peers.available or not self._adopt or not peers.writable:
             node.count["ignored"] += 1
             return
         branch = above.branch if above.cookie else above.value
@@ -273,6 +276,17 @@ class Claims:
                 self.forwarding.receive(data)
 
         self._find(early_id, data, source, listener, hops, found)
+
+    def _pass_stateless(self, message: Message, above: Via, listener: int) -> None:
+        """RFC 3261 16.7, 16.11: without a transaction a response goes to the next Via.
+
+        One with a body is dropped: a relay would have to see it. Its request comes again, and is then answered again.
+        """
+        target = above.next_hop
+        if target is None or message.body:
+            self._node.count["ignored"] += 1
+        else:
+            self._node.send(without_top_via(message), target, listener)
 
     def _find(
         self,

@@ -137,11 +137,9 @@ class Forwarding:
                     return True
                 comma = line.find(b",")
                 if comma > 0:
-                    self._deliver(branch, int(code), data[: eol + 6] + line[comma + 1 :] + data[end:])
-                    return True
+                    return self._deliver(branch, int(code), data[: eol + 6] + line[comma + 1 :] + data[end:], line)
                 if data.find(b"\r\nVia:", end) >= 0:
-                    self._deliver(branch, int(code), data[:eol] + data[end:])
-                    return True
+                    return self._deliver(branch, int(code), data[:eol] + data[end:], line)
         return self._receive_parsed(data)
 
     def _receive_parsed(self, data: bytes) -> bool:
@@ -183,30 +181,35 @@ class Forwarding:
             return
         if context.invite and status >= 200 and branch.state in (_TRYING, _PROCEEDING, _ACCEPTED):
             self._dialogs.confirm(context, branch, message)
-        self._deliver(branch, status, without_top_via(message))
+        self._deliver(branch, status, without_top_via(message), b"")
 
     def _got_provisional(self, branch: Branch) -> None:
         if branch.context.canceled and branch.state == _PROCEEDING:
             self._cancel_branch(branch)
 
-    def _deliver(self, branch: Branch, status: int, data: bytes) -> None:
-        """1xx, 2xx, and any final response to other requests than INVITE."""
+    def _deliver(self, branch: Branch, status: int, data: bytes, via: bytes) -> bool:
+        """1xx, 2xx, and any final response to other requests than INVITE.
+
+        False: it is of no use here, and its top Via (where it was read) is of another proxy. Two proxies can have sent
+        the same request with the same branch, when it came again after one of them was taken for dead.
+        """
         do = self._engine.response(branch, status)
         if not do & _TO_TU:
-            return
+            mine = b";sf=%04x" % self._node.index
+            return not via or branch.context.invite or mine in via
         context = branch.context
         if status < 200:
             if context.canceled:
                 self._got_provisional(branch)
             if status > 100:
                 self._engine.respond(context, status, data)
-            return
-        if status >= 300 and not context.invite:
+        elif status >= 300 and not context.invite:
             self._failed_with(branch, status, data)
-            return
-        context.targets = []
-        self._engine.respond(context, status, data)
-        self._slim(context)
+        else:
+            context.targets = []
+            self._engine.respond(context, status, data)
+            self._slim(context)
+        return True
 
     def _failure(self, branch: Branch, message: Message) -> None:
         """A non-2xx to an INVITE: acknowledge it, then the next target or the end."""

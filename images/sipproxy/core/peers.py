@@ -165,12 +165,22 @@ class Peers:
                     node.index = lease.index
                     self.heartbeat()  # others know us by the index that stands in the lease
                 self.down.intersection_update(keeper.alive)
+                self.down |= self._replaced(keeper)
                 self.beaten()
             waiting, self._wait_for_leases = self._wait_for_leases, []
             for go_on in waiting:
                 go_on()
 
         node.out.append(Store([keeper.heartbeat()], answered))
+
+    def _replaced(self, keeper: LeaseKeeper) -> set[int]:
+        """Proxies whose internal address a younger one has now: they are dead before their lease ends."""
+        youngest: dict[Address, Lease] = {}
+        for lease in keeper.alive.values():
+            other = youngest.get(lease.address)
+            if other is None or other.started < lease.started:
+                youngest[lease.address] = lease
+        return {i for i, lease in keeper.alive.items() if lease.address[1] and youngest[lease.address] is not lease}
 
     def store_changed(self, available: bool, run_id: str) -> bool:
         """The store came or went; whether it is another one than before."""

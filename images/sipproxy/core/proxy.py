@@ -46,6 +46,8 @@ MIN_MESSAGE = 16
 """Shorter datagrams are keep-alives (RFC 5626 3.5.1) or noise."""
 
 
+INDEX_PATIENCE = 0.5
+"""Seconds that a starting proxy waits for its index: the answers to what it sends find their way back by it."""
 STORE_PATIENCE = 2.0
 """Seconds after which a proxy that has not found its store is ready without it (DESIGN 2.9)."""
 MAX_HELD = 20_000
@@ -78,7 +80,9 @@ class ProxyCore:
         self._began = float("inf")
         self._fed = float("inf")
         self._held: list[Event] | None = None
-        """Events that wait for the store's word after the loop stood still."""
+        """Events that wait for the store's word: for our first index, or after the loop stood still."""
+        self._stopped = False
+        """The loop stood still: timers wait too."""
         self._ownership = ownership = Ownership(node, adopt)
         self._media = media = Media(node)
         ownership.connect(requests, forwarding, dialogs, engine, media)
@@ -88,6 +92,10 @@ class ProxyCore:
         dialogs.ownership = forwarding.ownership = requests.ownership = ownership
         forwarding.media = requests.media = media
         media.forwarding, media.requests, media.ownership = forwarding, requests, ownership
+        if ownership.peers.keeper is not None:
+            self._held = []
+            ownership.peers.beaten = self._beaten
+            node.timers.start(INDEX_PATIENCE, float("-inf"), self._first_timer, None)
         self._handlers: dict[type, Callable[..., None]] = {
             Datagram: self._datagram,
             Timer: self._timer,
@@ -117,7 +125,7 @@ class ProxyCore:
             if now - self._fed > SLEPT and self._ownership.peers.slept(self._fed):
                 self._wake()
             self._fed = now
-            if self._held is None or type(event) in _NOT_HELD:
+            if self._held is None or type(event) in _NOT_HELD or (not self._stopped and type(event) is Timer):
                 self._handlers[type(event)](event)
             elif len(self._held) < MAX_HELD:
                 self._held.append(event)
@@ -130,17 +138,31 @@ class ProxyCore:
 
     def next_timer(self) -> float | None:
         """When `Timer` is to be fed, on the clock of `feed`."""
-        return self.node.timers.next() if self._held is None else None
+        return None if self._stopped else self.node.timers.next()
+
+    def _first_timer(self, _: None, now: float) -> None:
+        self.node.timers.start(INDEX_PATIENCE, now, self._start_without_index, None)
+
+    def _start_without_index(self, _: None, now: float) -> None:
+        """The store is away: calls are served as well as it goes without (DESIGN 2.9)."""
+        if not self._stopped:
+            self._awake()
+
+    def _beaten(self) -> None:
+        self._ownership.adoption.beaten()
+        if self._held is not None and not self._stopped:
+            self._awake()
 
     def _wake(self) -> None:
         """The loop stood still for about a lease's life: others may have adopted what we own, so ask (DESIGN 2.7)."""
-        self._held = []
+        self._held, self._stopped = self._held or [], True
         self.node.log("warning", "slept", seconds=round(self.node.now - self._fed, 3))
         self._ownership.peers.heartbeat()
         self._ownership.adoption.reassert(self._awake)
 
     def _awake(self) -> None:
         held, self._held = self._held or [], None
+        self._stopped = False
         for event in held:
             self._handlers[type(event)](event)
 
