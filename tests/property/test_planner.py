@@ -74,7 +74,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=250)
 @given(KINDS, SEEDS, st.integers(0, 4), EVENTS)
 def test_no_call_is_cut_and_the_fleet_settles_whatever_happens(
     kind: Kind, seed: int, replicas: int, events: list[tuple[Event, float]]
@@ -184,7 +184,7 @@ def test_at_the_drain_timeout_calls_are_cut_only_where_the_user_says_so(seed: in
 LOADS = st.lists(st.tuples(st.integers(0, 6), st.sampled_from((20, 60, 300))), max_size=15)
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(KINDS, SEEDS, LOADS, st.booleans())
 def test_the_count_follows_the_calls_and_stays_between_min_and_max(
     kind: Kind, seed: int, loads: list[tuple[int, float]], rolling: bool
@@ -205,7 +205,7 @@ def test_the_count_follows_the_calls_and_stays_between_min_and_max(
     assert sorted(fleet.pods) == list(range(rule.min))
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(KINDS, SEEDS, st.integers(2, 4), st.data())
 def test_a_surge_without_a_place_is_reported_and_the_roll_goes_on(
     kind: Kind, seed: int, replicas: int, data: st.DataObject
@@ -216,7 +216,7 @@ def test_a_surge_without_a_place_is_reported_and_the_roll_goes_on(
     no_room(replicas)(fleet)
     edited(revision="good-2")(fleet)
     blocked = False
-    for _ in range(400):
+    for _ in range(150):
         fleet.step()
         blocked = blocked or fleet.condition("SurgeBlocked") == "True"
         assert fleet.takers >= replicas - 1

@@ -200,7 +200,8 @@ def leavers(
         evicted = slot.revision == goal.revision
         going = slot.phase is Phase.TERMINATING
         if in_order or evicted:
-            going = going or (slot.ordinal in begun and slot.ordinal in out) or room > 0
+            has_begun = slot.ordinal in out and (slot.ordinal in begun or slot.draining)
+            going = going or has_begun or room > 0
             going = going or (layout.proven and broken(slot, desired, now))
         if going:
             leaving.append(slot)
