@@ -35,6 +35,7 @@ def observation(slot: Slot, lease: LeaseState) -> SlotObservation:
     running = slot.pid is not None
     said = slot.said if running else None
     relay = slot.owner.kind == "MediaPool"
+    opened = "/uncordon" in slot.busy  # told just now: a lease from before does not show the calls that come since
     if slot.skip_drain:
         active, transactions, empty = 0, 0, True
     elif said is not None:
@@ -53,12 +54,12 @@ def observation(slot: Slot, lease: LeaseState) -> SlotObservation:
         ready=slot.ready,
         serving=slot.serving,
         lease=lease,
-        cordoned=slot.skip_drain or (said is not None and said.cordoned),
-        draining=slot.skip_drain or (said is not None and said.draining),
+        cordoned=slot.skip_drain or (said is not None and said.cordoned and not opened),
+        draining=slot.skip_drain or (said is not None and said.draining and not opened),
         active=active,
         transactions=transactions,
         capacity=said.capacity if said is not None else None,
-        empty=empty,
+        empty=empty and not opened,
         address=slot.address,
         since=slot.since,
         evict=slot.evict,
