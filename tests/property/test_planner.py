@@ -74,7 +74,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(KINDS, SEEDS, st.integers(0, 4), EVENTS)
 def test_no_call_is_cut_and_the_fleet_settles_whatever_happens(
     kind: Kind, seed: int, replicas: int, events: list[tuple[Event, float]]
@@ -95,7 +95,7 @@ def test_no_call_is_cut_and_the_fleet_settles_whatever_happens(
         assert fleet.takers == status.replicas
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(KINDS, SEEDS, st.integers(0, 3), st.integers(1, 3), st.integers(0, 12))
 def test_growth_touches_no_existing_pod(kind: Kind, seed: int, before: int, more: int, up: int) -> None:
     fleet = Fleet(wanted(kind, replicas=before), seed)
@@ -107,7 +107,7 @@ def test_growth_touches_no_existing_pod(kind: Kind, seed: int, before: int, more
     assert fleet.since(start) == [CreateSlot(ordinal, "good-1") for ordinal in range(before, before + more)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(KINDS, SEEDS, st.integers(1, 4), st.integers(1, 2))
 def test_a_busy_fleet_is_rolled_to_the_end_with_as_many_pods_as_before(
     kind: Kind, seed: int, replicas: int, surge: int
@@ -126,7 +126,7 @@ def test_a_busy_fleet_is_rolled_to_the_end_with_as_many_pods_as_before(
     assert not [action for action in fleet.since(0) if isinstance(action, Cut)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(KINDS, SEEDS, st.sampled_from(("bad-fail", "bad-mute", "bad-x")), st.integers(1, 4), st.integers(0, 2))
 def test_a_bad_version_reaches_one_pod_and_is_put_back(
     kind: Kind, seed: int, bad: str, replicas: int, surge: int
@@ -184,7 +184,7 @@ def test_at_the_drain_timeout_calls_are_cut_only_where_the_user_says_so(seed: in
 LOADS = st.lists(st.tuples(st.integers(0, 6), st.sampled_from((20, 60, 300))), max_size=15)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(KINDS, SEEDS, LOADS, st.booleans())
 def test_the_count_follows_the_calls_and_stays_between_min_and_max(
     kind: Kind, seed: int, loads: list[tuple[int, float]], rolling: bool
