@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import sys
@@ -50,6 +51,15 @@ class Pod:
             active=row["active"] or 0,
             draining=bool(row["draining"] or row["cordoned"]),
         )
+
+
+_prctl = ctypes.CDLL(None).prctl
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_us() -> None:
+    """Runs in `sipfleet up` before it starts: a demo that is killed must not leave a cluster behind."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 class Cluster:
@@ -165,6 +175,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_die_with_us,
             )
         os.environ["XDG_STATE_HOME"] = self._environment["XDG_STATE_HOME"]
         self._client = Client(CLUSTER)
