@@ -71,6 +71,7 @@ class SimCall:
         self.ears: list[Ear] = []
         self.by_caller = bool(number % 2)
         self.established = 0.0
+        self.started = world.clock.now
         world.network.listen(self.sip, self._hear)
         self.ears.append(Ear(world, self, self.caller, caller_media, b"caller"))
         self.caller.start(world.clock.now, 60.0)

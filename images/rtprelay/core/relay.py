@@ -159,9 +159,11 @@ class RelayCore:
         data = self._answers.get(peer)
         if data is not None:
             self._actions.append(SendNg(data, event.source))
-        elif self._restoring and not self.ready and request.text(b"call-id"):
-            return  # it may be of a call that is being restored; the asker asks again
-        elif not self._elsewhere(request) or not self._forwarder.ask(request, event.source, now, self._actions):
+        elif not self.ready and self._may_be_restored(request):
+            return  # the asker asks again
+        elif not (self.store_available and self._not_new(request)) or not self._forwarder.ask(
+            request, event.source, now, self._actions
+        ):
             self._reply(request, event.source, now)
 
     def _reply(self, request: ng.Request, source: Source, now: float) -> None:
@@ -181,9 +183,13 @@ class RelayCore:
         if error.cookie:
             self._actions.append(SendNg(ng.reply(error.cookie, ng.error(str(error))), event.source))
 
-    def _elsewhere(self, request: ng.Request) -> bool:
-        """Whether a command is for a call that only another relay can have."""
-        if not self.store_available or request.text(b"call-id") in self.sessions:
+    def _may_be_restored(self, request: ng.Request) -> bool:
+        """Whether a command that comes before the stored sessions are back may be for one of them."""
+        return self._not_new(request) or (self._restoring and bool(request.text(b"call-id")))
+
+    def _not_new(self, request: ng.Request) -> bool:
+        """Whether a command is for a call that was set up already, and not here."""
+        if request.text(b"call-id") in self.sessions:
             return False
         command = request.command
         return command in ("answer", "delete", "query") or (command == "offer" and bool(request.text(b"to-tag")))
