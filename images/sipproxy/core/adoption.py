@@ -10,6 +10,7 @@ import msgspec
 
 from sipcore import record as records
 from sipcore.errors import SipcoreError
+from sipcore.message import Message
 from sipcore.record import Cdr, DialogRecord
 from sipcore.resp import Value
 from sipcore.store import ADOPT, CDR_GUARD_S, CDR_STREAM_LENGTH, DIALOG_LIFE_S, END, ENDED_LIFE_S, PUT, Command
@@ -34,6 +35,8 @@ SWEEP_KEYS = 200
 SWEEP_PAUSE = 0.02
 REASSERT_AT_ONCE = 100
 """Records in one write."""
+UNSEEN_PATIENCE = 5.0
+"""Seconds that others have to end a dialog whose BYE we served without its record."""
 KIND = b"D"
 ENDED = b"X"
 
@@ -51,8 +54,8 @@ class Adoption:
         """Requests that wait for the store's answer, by the key that was asked for."""
         self._moved: dict[bytes, int] = {}
         """Dialogs that we handed over -> index of their owner."""
-        self._unseen: dict[bytes, tuple[str, float]] = {}
-        """Dialogs whose BYE we served without their record -> who sent it, Unix time."""
+        self._unseen: dict[bytes, Cdr] = {}
+        """Dialogs whose BYE we served without their record -> all that their BYE says."""
         self._sweeping = False
         self._swept: frozenset[int] | None = None
         """The living proxies when the last sweep began."""
@@ -108,7 +111,7 @@ class Adoption:
             self._peers.tell(lease, {"t": "ended", "keys": [dialog.key]})
         self.end(dialog, cdr)
 
-    def ended_unseen(self, key: bytes, by: str) -> None:
+    def ended_unseen(self, key: bytes, by: str, message: Message) -> None:
         """A BYE went through by its token alone: whoever has the record ends it, now or when the store is back."""
         peers = self._peers
         if peers.keeper is None:
@@ -118,17 +121,26 @@ class Adoption:
             if lease is not None:
                 peers.tell(lease, {"t": "bye", "keys": [key], "by": by})
         if len(self._unseen) < MAX_UNSEEN:
-            self._unseen[key] = (by, self._node.wall)
+            self._unseen[key] = self.dialogs.bare_cdr(key, by, message)
 
     def _end_unseen(self) -> None:
-        """The store is back: are the dialogs whose BYE we served without it still in it?"""
-        unseen, self._unseen = self._unseen, {}
-        for key, (by, ended) in unseen.items():
+        """The store is there: are the dialogs whose BYE we served without their record in it?"""
+        late = self._node.wall - UNSEEN_PATIENCE
+        for key, cdr in [(key, cdr) for key, cdr in self._unseen.items() if cdr.ended <= late]:
+            del self._unseen[key]
             read = (b"GET", self._peers.keys.dialog(key))
-            self._node.out.append(Store([read], partial(self._saw, key, by, ended)))
+            self._node.out.append(Store([read], partial(self._saw, key, cdr)))
 
-    def _saw(self, key: bytes, by: str, ended: float, replies: list[Value] | None) -> None:
-        value = replies[0] if replies else None
+    def _saw(self, key: bytes, cdr: Cdr, replies: list[Value] | None) -> None:
+        if replies is None:
+            self._unseen[key] = cdr
+            return
+        value = replies[0]
+        if value is None:
+            # Record, owner and store are gone: what the BYE says is all that is left of the call, and it had one.
+            dialog = Dialog(key, cdr.call_id.encode(), b"", _no_record, 0)
+            self.end(dialog, cdr)
+            return
         if not isinstance(value, bytes) or value[:1] != KIND:
             return
         try:
@@ -138,10 +150,10 @@ class Adoption:
             return
         lease = self._peers.lease(owner)
         if lease is not None:
-            self._peers.tell(lease, {"t": "bye", "keys": [key], "by": by})
+            self._peers.tell(lease, {"t": "bye", "keys": [key], "by": cdr.ended_by})
         dialog = Dialog.of(record, epoch)
         dialog.owned = False
-        self.dialogs.end(self._node.dialogs.get(key, dialog), by, ended)
+        self.dialogs.end(self._node.dialogs.get(key, dialog), cdr.ended_by, cdr.ended)
 
     def reassert(self, done: Callable[[], None] | None = None) -> None:
         """Write all that we own again, lose what has a later owner (DESIGN 2.9), then call `done`."""
@@ -317,14 +329,25 @@ class Adoption:
             self.reassert()
         if self._unseen:
             self._end_unseen()
-        if not self._adopt or self._sweeping or not keeper.trusted(node.now) or not self._peers.lowest():
+        self.look_for_orphans()
+
+    def look_for_orphans(self) -> None:
+        """The living proxy with the lowest index takes what dead ones owned, before anybody asks for it."""
+        node, keeper = self._node, self._peers.keeper
+        if keeper is None or not self._adopt or self._sweeping or not self._peers.available:
             return
-        alive = frozenset(keeper.alive)
-        if self._swept is None or self._swept - alive:
-            self._sweeping, self._swept = True, alive
+        if not self._peers.writable or not self._peers.lowest():
+            return
+        alive = frozenset(keeper.alive) - self._peers.down
+        fallen = (self._swept or frozenset()) - alive
+        if self._swept is None and not keeper.trusted(node.now):
+            return
+        if fallen and not all(map(self._peers.dead, fallen)):
+            return  # not proved yet
+        if self._swept is None or fallen:
+            self._sweeping = True
             self._sweep(b"0", 0.0)
-        else:
-            self._swept = alive
+        self._swept = alive
 
     def _sweep(self, cursor: bytes, now: float) -> None:
         """One step through all dialogs of the cluster: those of dead owners become ours (DESIGN 2.7)."""
@@ -384,3 +407,7 @@ class Adoption:
         node.count["adopted"] += taken
         if taken:
             node.log("info", "adopted", dialogs=taken)
+
+
+def _no_record() -> DialogRecord:
+    raise LookupError("a dialog of which only its BYE is known has no record")

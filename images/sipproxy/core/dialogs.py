@@ -219,6 +219,28 @@ class Dialogs:
             relay=record.relay_pod,
         )
 
+    def bare_cdr(self, key: bytes, by: str, bye: Message) -> Cdr:
+        """What a BYE says of a call whose record is lost: who with whom, and when it ended."""
+        caller, callee = (FROM, TO) if by == "caller" else (TO, FROM)
+        source, target = _uri(bye.uri_of(caller)), _uri(bye.uri_of(callee))
+        now = round(self._node.wall, 3)
+        return Cdr(
+            id=key.hex(),
+            call_id=_text(bye.call_id),
+            src_user=_text(source.user),
+            src_domain=_text(source.host),
+            src_ip="",
+            dst_ouser=_text(target.user),
+            dst_user=_text(target.user),
+            dst_domain=_text(target.host),
+            started=0.0,
+            answered=0.0,
+            ended=now,
+            duration=0.0,
+            ended_by=by,
+            owner=self._node.config.pod.name,
+        )
+
     def _callee(self, tag: bytes, target: Target, listener: int, response: Message) -> Party:
         routes = response.all_lines(RECORD_ROUTE)
         ours = [i for i, line in enumerate(routes) if self._is_own(line)]

@@ -121,7 +121,7 @@ class InDialog:
         if dialog is None:
             if incoming.token is not None:
                 side = "caller" if self._token_holds(incoming, incoming.from_tag) else "callee"
-                self.ownership.ended_unseen(incoming.token.dialog_key, side)
+                self.ownership.ended_unseen(incoming.token.dialog_key, side, incoming.message)
             return
         by_caller = incoming.from_tag == dialog.caller_tag
         tag = incoming.to_tag if by_caller else incoming.from_tag

@@ -61,6 +61,7 @@ class Ownership:
         self.engine = claims.engine = engine
         self.media = claims.media = media
         self.peers.beaten = adoption.beaten
+        self.peers.fell = adoption.look_for_orphans
 
     @property
     def empty(self) -> bool:
@@ -109,9 +110,9 @@ class Ownership:
         self.adoption.end(dialog, cdr)
         self.handover.ended(dialog)
 
-    def ended_unseen(self, key: bytes, by: str) -> None:
+    def ended_unseen(self, key: bytes, by: str, bye: Message) -> None:
         """A BYE is forwarded without the record of its dialog."""
-        self.adoption.ended_unseen(key, by)
+        self.adoption.ended_unseen(key, by, bye)
 
     def foreign_request(self, incoming: Incoming) -> bool:
         """A request of a dialog that is not in memory; False: it can only be served by its token."""

@@ -28,6 +28,7 @@ RING_AGE = 1.0
 
 
 MAX_WAITING = 4096
+MAX_PINGS = 64
 
 
 class Handed(NamedTuple):
@@ -62,6 +63,8 @@ class Peers:
         """Gets what was handed to a peer that is dead."""
         self.beaten: Callable[[], None]
         """Called after each heartbeat that was answered."""
+        self.fell: Callable[[], None]
+        """Called when a peer turned out dead."""
         self.own_empty: Callable[[], bool]
         if config.store != "none":
             lease = Lease(
@@ -167,6 +170,7 @@ class Peers:
                 self.down.intersection_update(keeper.alive)
                 self.down |= self._replaced(keeper)
                 self.beaten()
+                self._ping(keeper)
             waiting, self._wait_for_leases = self._wait_for_leases, []
             for go_on in waiting:
                 go_on()
@@ -181,6 +185,13 @@ class Peers:
             if other is None or other.started < lease.started:
                 youngest[lease.address] = lease
         return {i for i, lease in keeper.alive.items() if lease.address[1] and youngest[lease.address] is not lease}
+
+    def _ping(self, keeper: LeaseKeeper) -> None:
+        """A closed port is noticed within a second, not only when a call needs it (DESIGN 2.5)."""
+        for index in list(keeper.alive)[:MAX_PINGS]:
+            lease = self.lease(index)
+            if lease is not None and lease.address[1]:
+                self.tell(lease, {"t": "ping"})
 
     def store_changed(self, available: bool, run_id: str) -> bool:
         """The store came or went; whether it is another one than before."""
@@ -238,6 +249,7 @@ class Peers:
             if gone - self.down:
                 node.log("warning", "peer-down", peer=f"{address[0]}:{address[1]}", indexes=sorted(gone))
             self.down |= gone
+        self.fell()
         for handed in self._rings.pop(address, ()):
             if node.now - handed.time <= RING_AGE and not handed.data.startswith(b"SIP/2.0 1"):
                 self.again(handed)
