@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,14 +42,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     for name in ("namespace", "set", "name", "uid"):
         result.add_argument(f"--pod-{name}", metavar="TEXT", help=argparse.SUPPRESS)
-    result.add_argument(
-        "--die-with-parent",
-        metavar="PID",
-        nargs="?",
-        type=int,
-        const=0,
-        help="end when the process that started it ends",
-    )
     result.add_argument("--version", action="version", version=f"rtprelay {__version__}")
     return result
 
@@ -84,8 +75,6 @@ def configuration(arguments: argparse.Namespace) -> RelayConfig:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a relay; exit status 0 after a drain or SIGINT, 1 when an address is taken, 2 for a bad configuration."""
     arguments = parser().parse_args(argv)
-    if arguments.die_with_parent is not None:
-        die_with_parent(arguments.die_with_parent)
     try:
         config = configuration(arguments)
         config.pod.uid = config.pod.uid or os.urandom(8).hex()
@@ -132,19 +121,6 @@ def raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGKILL when the parent ends (prctl PR_SET_PDEATHSIG); end at once when it has ended already.
-
-    `parent` is its process id, 0 when it was not given.
-    """
-    import ctypes
-
-    expected = parent or os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != expected:
-        sys.exit(1)
 
 
 if __name__ == "__main__":

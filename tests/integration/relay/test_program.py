@@ -262,20 +262,6 @@ def test_ports_that_the_system_gives_away_are_warned_of(start: Start) -> None:
     assert "ephemeral_ports" not in {event["event"] for event in clear.events()}
 
 
-def test_a_relay_that_is_to_die_with_its_parent_does(tmp_path: Path) -> None:
-    relay = Relay(tmp_path, "--die-with-parent")
-    script = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); time.sleep(60)"
-    parent = subprocess.Popen([sys.executable, "-c", script, *relay.argv], stderr=subprocess.DEVNULL)
-    try:
-        wait_for(relay.ready, 10, "the relay serves")
-    finally:
-        parent.kill()
-        parent.wait()
-    wait_for(lambda: not relay.ready(), 3, "the relay is gone")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
-        again.bind(relay.ng)
-
-
 def test_a_full_log_pipe_does_not_stop_the_media(tmp_path: Path) -> None:
     relay = Relay(tmp_path)
     process = subprocess.Popen(relay.argv, stderr=subprocess.PIPE)
