@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import ipaddress
 import os
 import random
 import resource
@@ -24,6 +25,7 @@ from .audio import PERIOD, tag
 from .call import LINGER, Call, caller_media, heard
 from .caller import Caller
 from .errors import CallsError, MessageError
+from .link import Link, first_line
 from .media import MediaEnd, udp
 from .message import Address, Message, hostport, parameter, parse
 from .plan import CallPlan
@@ -51,7 +53,7 @@ class Engine:
         self._plan, self._zero = plan, zero
         self._rng = random.Random(plan.seed)
         self._run = random.SystemRandom().getrandbits(32)
-        self._local = plan.local or _source_towards(plan.proxy)
+        self._local = _callers_address(plan)
         self._calls: dict[str, Call] = {}
         self._slots: list[list[Call]] = [[] for _ in range(SLOTS)]
         self._epoll = select.epoll()
@@ -63,12 +65,11 @@ class Engine:
         self._far = MediaEnd(self._local, tag(self._run, 0, 2), tag(self._run, 0, 1), "control-far", self._rng)
         self._far.meter.noted = CONTROL_NOTED
         self._watch(self._far.rtp, partial(self._far.hear, self._buffer))
-        self._front, self._input, self._output = front, bytearray(), bytearray()
-        front.setblocking(False)
+        self._link = Link(front)
         self._watch(front, self._front_readable)
         self._most = plan.calls
         self._arriving = True
-        self._finishing = self._abandoned = False
+        self._finishing = False
         self._next_arrival = self._next_trickle = 0.0
         self._started = self._ended = self._failed = 0
         self._packets = 0
@@ -97,7 +98,7 @@ class Engine:
             if now >= next_status:
                 next_status = now + STATUS_INTERVAL
                 self._report(now)
-            if self._abandoned and deadline == float("inf"):
+            if self._link.gone and deadline == float("inf"):
                 deadline = now + FAREWELL
             events = poll(max(next_slot - clock(), 0.0), 512)
             now = clock()
@@ -109,15 +110,14 @@ class Engine:
         self._far.meter.close(now)
         self._report(now)
         control = heard(self._far, self._near, self._zero)
-        self._say(wire.Done(control, self._packets, now - began, time.process_time()))
-        self._front.setblocking(True)
-        self._flush()
+        self._link.say(wire.Done(control, self._packets, now - began, time.process_time()))
+        self._link.finish()
 
     def _turn(self, slot: int, now: float) -> None:
         """One slot: its calls send a packet each way and look at their timers."""
         if slot == 0:
             self._near.send()
-            self._flush()
+            self._link.flush()
         calls = self._slots[slot]
         over = False
         for call in calls:
@@ -179,7 +179,7 @@ class Engine:
             self._forget(media.rtp)
             self._forget(media.rtcp)
         self._forget(call.sip)
-        self._say(wire.Ended(call.result(self._zero)))
+        self._link.say(wire.Ended(call.result(self._zero)))
         call.close()
 
     def _advance(self, call: Call, now: float) -> None:
@@ -240,25 +240,14 @@ class Engine:
             _send(self._callee, bytes(respond(message, status, source, "sipfleet")), source)
 
     def _front_readable(self, now: float) -> None:
-        try:
-            data = self._front.recv(65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._abandoned = self._finishing = True
-            self._forget(self._front)
-            self._hang_up(wire.HangUp())
-            return
-        self._input += data
-        *lines, rest = self._input.split(b"\n")
-        self._input = bytearray(rest)
-        for text in lines:
-            command = wire.command(bytes(text))
+        for command in self._link.commands():
             act = self._commands.get(type(command))
             if act is not None:
                 act(command)
+        if self._link.gone:
+            self._forget(self._link.socket)
+            self._finishing = True
+            self._hang_up(wire.HangUp())
 
     def _more(self, command: wire.Command) -> None:
         if isinstance(command, wire.More):
@@ -292,22 +281,7 @@ class Engine:
         status.silence_ms = longest * 1000
         status.more = self._coming()
         status.engine_cpu = time.process_time()
-        self._say(wire.Now(status))
-
-    def _say(self, answer: wire.Answer) -> None:
-        if not self._abandoned:
-            self._output += wire.line(answer)
-
-    def _flush(self) -> None:
-        if self._output and not self._abandoned:
-            try:
-                if self._front.getblocking():
-                    self._front.sendall(self._output)
-                    self._output.clear()
-                else:
-                    del self._output[: self._front.send(self._output)]
-            except OSError:
-                return
+        self._link.say(wire.Now(status))
 
     def _watch(self, sock: socket.socket, handler: Callable[[float], None]) -> None:
         self._handlers[sock.fileno()] = handler
@@ -340,21 +314,18 @@ def _wide(sock: socket.socket) -> socket.socket:
     return sock
 
 
-def _source_towards(proxy: Address) -> str:
-    with socket.socket(socket.AF_INET6 if ":" in proxy[0] else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(proxy)
+def _callers_address(plan: CallPlan) -> str:
+    """Where the callers stand: as the plan says, else the address from which the proxy is reached.
+
+    On loopback that would be 127.0.0.1, whose ports everybody on the machine uses: the callee's is more of our own.
+    """
+    if plan.local:
+        return plan.local
+    if all(ipaddress.ip_address(host).is_loopback for host in (plan.proxy[0], plan.listen[0])):
+        return plan.listen[0]
+    with socket.socket(socket.AF_INET6 if ":" in plan.proxy[0] else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(plan.proxy)
         return str(probe.getsockname()[0])
-
-
-def _first_line(front: socket.socket) -> bytes:
-    """Byte by byte, so that nothing after the first line is taken."""
-    text = b""
-    while not text.endswith(b"\n"):
-        data = front.recv(1)
-        if not data or len(text) > wire.LONGEST_LINE:
-            raise SystemExit(1)
-        text += data
-    return text
 
 
 def main() -> None:
@@ -365,7 +336,7 @@ def main() -> None:
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     front = socket.socket(fileno=int(sys.argv[1]))
-    start = wire.command(_first_line(front))
+    start = wire.command(first_line(front))
     if not isinstance(start, wire.Start):
         raise SystemExit(1)
     try:

@@ -38,7 +38,7 @@ class CallPlan:
     """How long a call may take to be answered before it has failed."""
     seed: int = 0
     local: str = ""
-    """Address of the callers, by default a loopback address of the proxy's family or the one that routes to it."""
+    """Address of the callers; by default the one from which the proxy is reached, on loopback that of the callee."""
     t1: float = 0.5
     """RFC 3261 T1 of our user agents."""
 

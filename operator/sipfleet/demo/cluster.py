@@ -38,8 +38,13 @@ class Pod:
     serving: bool
     version: str | None
     active: int
+    transactions: int
     restarts: int
     draining: bool
+
+    def __str__(self) -> str:
+        state = "drains" if self.draining else "serves" if self.serving else "does not serve"
+        return f"{self.name} {state}, {self.active} active, {self.transactions} transactions, {self.version}"
 
     @classmethod
     def read(cls, row: dict[str, Any]) -> Self:
@@ -49,6 +54,7 @@ class Pod:
             kind="proxy" if row["kind"] == "SipCluster" else "relay",
             serving=bool(row["ready"] and row["serving"]),
             active=row["active"] or 0,
+            transactions=row["transactions"] or 0,
             draining=bool(row["draining"] or row["cordoned"]),
         )
 
@@ -133,7 +139,7 @@ class Cluster:
             if test(pods):
                 return pods
             if time.monotonic() > deadline:
-                states = ", ".join(f"{pod.name} {'serves' if pod.serving else 'does not serve'}" for pod in pods)
+                states = "; ".join(map(str, pods))
                 raise DemoError(f"{what}: not within {timeout:g} s ({states})\n{self.tail()}")
             await asyncio.sleep(_POLL)
 
