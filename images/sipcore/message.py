@@ -8,84 +8,84 @@ from __future__ import annotations
 
 import re
 
-from sipcore.uri import UriError, name_addr
-from sipcore.via import BadMessage, Via
-
-MAX_LINES = 256
-MAX_CSEQ = 2**31 - 1
-
-(
-    VIA,
-    ROUTE,
-    RECORD_ROUTE,
-    MAX_FORWARDS,
-    FROM,
-    TO,
+from sipcore.layout import (
+    ALLOW,
     CALL_ID,
-    CSEQ,
     CONTACT,
     CONTENT_LENGTH,
     CONTENT_TYPE,
+    CSEQ,
+    FROM,
+    MAX_FORWARDS,
     PROXY_REQUIRE,
-    ALLOW,
-    SUPPORTED,
-    SESSION_EXPIRES,
+    RECORD_ROUTE,
     RETRY_AFTER,
+    ROUTE,
+    SESSION_EXPIRES,
+    SUPPORTED,
     TIMESTAMP,
-) = range(1, 18)
-
-_NAMES: dict[int, tuple[str, ...]] = {
-    VIA: ("Via", "v"),
-    ROUTE: ("Route",),
-    RECORD_ROUTE: ("Record-Route",),
-    MAX_FORWARDS: ("Max-Forwards",),
-    FROM: ("From", "f"),
-    TO: ("To", "t"),
-    CALL_ID: ("Call-ID", "i"),
-    CSEQ: ("CSeq",),
-    CONTACT: ("Contact", "m"),
-    CONTENT_LENGTH: ("Content-Length", "l"),
-    CONTENT_TYPE: ("Content-Type", "c"),
-    PROXY_REQUIRE: ("Proxy-Require",),
-    ALLOW: ("Allow",),
-    SUPPORTED: ("Supported", "k"),
-    SESSION_EXPIRES: ("Session-Expires", "x"),
-    RETRY_AFTER: ("Retry-After",),
-    TIMESTAMP: ("Timestamp",),
-}
-_PASSED_ON = (
-    "Accept Accept-Contact Accept-Encoding Accept-Language Alert-Info Allow-Events Authentication-Info "
-    "Authorization Call-Info Content-Disposition Content-Encoding Content-Language Date Diversion Error-Info "
-    "Event Expires Geolocation History-Info In-Reply-To Identity Join Min-Expires Min-SE MIME-Version "
-    "Organization P-Access-Network-Info P-Asserted-Identity P-Preferred-Identity Path Priority Privacy "
-    "Proxy-Authenticate Proxy-Authorization RAck Reason Refer-To Referred-By Remote-Party-ID Replaces Reply-To "
-    "Request-Disposition Require RSeq Server Service-Route SIP-ETag SIP-If-Match Subject Subscription-State "
-    "Unsupported User-Agent Warning WWW-Authenticate "
+    TO,
+    VIA,
+    Layout,
+    layout_of,
 )
-_SINGLE = frozenset({FROM, TO, CALL_ID, CSEQ, MAX_FORWARDS, CONTENT_TYPE})
-_REQUIRED = (VIA, FROM, TO, CALL_ID, CSEQ)
+from sipcore.uri import UriError, name_addr
+from sipcore.via import BadMessage, Via
 
-_LOWER = {name.lower().encode(): kind for kind, names in _NAMES.items() for name in names}
-_KIND: dict[bytes, int] = {
-    spelling.encode(): kind
-    for kind, names in (*_NAMES.items(), (0, tuple(_PASSED_ON.split())))
-    for name in names
-    for spelling in (name, name.lower(), name.upper(), name.title())
-}
+__all__ = [
+    "ALLOW",
+    "CALL_ID",
+    "CONTACT",
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "CSEQ",
+    "FROM",
+    "MAX_FORWARDS",
+    "PROXY_REQUIRE",
+    "RECORD_ROUTE",
+    "RETRY_AFTER",
+    "ROUTE",
+    "SESSION_EXPIRES",
+    "SUPPORTED",
+    "TIMESTAMP",
+    "TO",
+    "VIA",
+    "BadMessage",
+    "Message",
+    "Via",
+    "parse",
+    "split_values",
+]
+
+MAX_CSEQ = 2**31 - 1
+MAX_FORWARDS_LEFT = 255
 
 _TOKEN = re.compile(rb"[A-Za-z0-9.!%*_+`'~-]+\Z")
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _TAG = re.compile(rb";[ \t]*tag[ \t]*=[ \t]*([^;,\s]+)", re.IGNORECASE)
-_DOWN = tuple(range(MAX_LINES - 1, -1, -1))
+_VALUE = re.compile(rb'((?:"(?:[^"\\]|\\.)*"|<[^<>]*>|[^,"<]|["<])+)')
 _METHODS = frozenset(
     b"INVITE ACK BYE CANCEL OPTIONS REGISTER PRACK SUBSCRIBE NOTIFY PUBLISH INFO REFER MESSAGE UPDATE".split()
 )
+_ONE_LESS = {b"Max-Forwards: %d" % n: (n, b"Max-Forwards: %d" % (n - 1)) for n in range(1, MAX_FORWARDS_LEFT + 1)}
 
 
 class Message:
     """A request or a response. Whoever holds it may splice `lines`; the positions in `first` then no longer hold."""
 
-    __slots__ = ("body", "call_id", "cseq", "cseq_method", "first", "lines", "method", "more", "status", "uri")
+    __slots__ = (
+        "body",
+        "call_id",
+        "cseq",
+        "cseq_method",
+        "first",
+        "layout",
+        "lines",
+        "method",
+        "more",
+        "status",
+        "uri",
+    )
 
     lines: list[bytes]
     """Start line and header lines, unfolded, without CRLF."""
@@ -96,10 +96,12 @@ class Message:
     """Request-URI, empty in a response."""
     status: int
     """0 in a request."""
+    layout: Layout
+    """As it came."""
     first: dict[int, int]
-    """Kind of header -> number of its first line."""
+    """Kind of header -> number of its first line; call `own` before changing it."""
     more: list[tuple[int, int]]
-    """(kind, number) of the further lines of a kind."""
+    """(kind, number) of the further lines of a kind; the same."""
     call_id: bytes
     cseq: bytes
     """The number, as written."""
@@ -157,12 +159,22 @@ class Message:
     def max_forwards(self) -> int:
         """RFC 3261 16.6 step 3: 70 when there is none. Raises `BadMessage`."""
         at = self.first.get(MAX_FORWARDS)
-        if at is None:
-            return 70
-        value = self.lines[at].partition(b":")[2].strip()
-        if not value.isdigit() or len(value) > 3 or int(value) > 255:
+        return 70 if at is None else self._forwards(self.lines[at])[0]
+
+    def one_hop_less(self) -> tuple[int, bytes]:
+        """(Max-Forwards as it came, the line to forward) of a request that has the header. Raises `BadMessage`."""
+        line = self.lines[self.layout.max_forwards]
+        return _ONE_LESS.get(line) or self._forwards(line)
+
+    def _forwards(self, line: bytes) -> tuple[int, bytes]:
+        value = line.partition(b":")[2].strip()
+        if not value.isdigit() or len(value) > 3 or int(value) > MAX_FORWARDS_LEFT:
             raise BadMessage("Max-Forwards: 0 to 255 expected", message=self)
-        return int(value)
+        return int(value), b"Max-Forwards: %d" % (int(value) - 1)
+
+    def own(self) -> None:
+        """Positions of its own, to be changed: those of a message that was just parsed belong to its layout."""
+        self.first, self.more = dict(self.first), list(self.more)
 
     def set_body(self, body: bytes) -> None:
         """Another body, with its Content-Length."""
@@ -170,21 +182,11 @@ class Message:
         line = b"Content-Length: %d" % len(body)
         at = self.first.get(CONTENT_LENGTH)
         if at is None:
+            self.own()
             self.first[CONTENT_LENGTH] = len(self.lines)
             self.lines.append(line)
         else:
             self.lines[at] = line
-
-    def drop_via(self) -> None:
-        """Take our own Via off a response (RFC 3261 16.7 step 3). The positions in `first` no longer hold."""
-        at = self.first[VIA]
-        line = self.lines[at]
-        if b"," in line:
-            rest = split_values(line.partition(b":")[2])[1:]
-            if rest:
-                self.lines[at] = b"Via: " + b", ".join(rest)
-                return
-        del self.lines[at]
 
     def __bytes__(self) -> bytes:
         return b"\r\n".join((*self.lines, b"", self.body))
@@ -198,49 +200,38 @@ def parse(data: bytes) -> Message:
     end = data.find(b"\r\n\r\n")
     if end < 0:
         raise BadMessage("no end of the header block", 0)
-    head = data[:end]
+    lines = data[:end].split(b"\r\n")
+    layout = layout_of(tuple([line.partition(b":")[0] for line in lines]))
+    if layout.folded:
+        return parse(_FOLD.sub(b" ", data[:end]) + data[end:])
     message = Message()
-    lines = message.lines = head.split(b"\r\n")
+    message.lines = lines
     message.body = data[end + 4 :]
-    message.call_id = message.cseq = message.cseq_method = message.method = message.uri = b""
-    message.status = 0
-    count = len(lines)
-    if count > MAX_LINES:
-        raise BadMessage(f"more than {MAX_LINES} header lines", 0)
-    # One comprehension and one dict() because a loop over the lines in Python costs twice as much.
-    get = _KIND.get
-    kinds = [get(line.partition(b":")[0]) for line in lines]
-    kinds[0] = 0
-    fault = None
-    if None in kinds:
-        if any(line[:1] in (b" ", b"\t") for line in lines[1:]):
-            return parse(_FOLD.sub(b" ", head) + data[end:])
-        fault = _unusual(kinds, lines)
-    first = message.first = dict(zip(kinds[::-1], _DOWN[-count:], strict=True))  # type: ignore[arg-type]
-    if len(first) + kinds.count(0) - 1 < count:
-        message.more = [(kind, i) for i, kind in enumerate(kinds) if kind and first[kind] != i]
-    else:
-        message.more = []
+    message.layout = layout
+    message.first = layout.first
+    message.more = layout.more
     start = lines[0]
     if start[:8] == b"SIP/2.0 ":
         _status_line(message, start)
     else:
         _request_line(message, start)
-    _check(message, fault)
+    if layout.fault:
+        raise BadMessage(layout.fault, 400, message)
+    call_id = message.call_id = lines[layout.call_id].partition(b":")[2].strip()
+    if not call_id:
+        raise BadMessage("empty Call-ID", 400, message)
+    words = lines[layout.cseq].partition(b":")[2].split()
+    if len(words) != 2 or not words[0].isdigit() or (len(words[0]) > 9 and int(words[0][:11]) > MAX_CSEQ):
+        raise BadMessage("CSeq: number below 2^31 and method expected", 400, message)
+    message.cseq, message.cseq_method = words
+    if message.method != words[1] and not message.status:
+        raise BadMessage("CSeq: method differs from the Request-Line", 400, message)
+    for line in (lines[layout.from_], lines[layout.to]):
+        if b"<" not in line or (b'"' in line and (b"\\" in line or line.count(b'"') != 2)):
+            _check_name_addr(line, message)
+    if layout.content_length:
+        _check_length(message, layout)
     return message
-
-
-def _unusual(kinds: list[int | None], lines: list[bytes]) -> str | None:
-    """Fill in the kind of headers whose spelling is not in the table; what is wrong with a line that is no header."""
-    fault = None
-    for i, kind in enumerate(kinds):
-        if kind is None:
-            name, colon, _ = lines[i].partition(b":")
-            name = name.rstrip(b" \t").lower()
-            if not colon or not _TOKEN.match(name):
-                fault = "header line without a name"
-            kinds[i] = _LOWER.get(name, 0)
-    return fault
 
 
 def _status_line(message: Message, start: bytes) -> None:
@@ -248,16 +239,18 @@ def _status_line(message: Message, start: bytes) -> None:
     if not code.isdigit() or start[11:12] not in (b" ", b"") or not 100 <= int(code) <= 699:
         raise BadMessage("Status-Line: code of 100 to 699 expected", 0)
     message.status = int(code)
+    message.method = message.uri = b""
 
 
 def _request_line(message: Message, start: bytes) -> None:
+    message.status = 0
     parts = start.split(b" ")
+    message.method, message.uri = parts[0], b""
     if len(parts) != 3:
-        message.method = parts[0]
         raise BadMessage("Request-Line: method, Request-URI and version with one blank between expected", 400, message)
     method, uri, version = parts
-    message.method, message.uri = method, uri
-    if version.upper() != b"SIP/2.0":
+    message.uri = uri
+    if version != b"SIP/2.0" and version.upper() != b"SIP/2.0":
         is_sip = version[:4].upper() == b"SIP/"
         raise BadMessage("Version Not Supported" if is_sip else "Request-Line: no SIP", 505 if is_sip else 0, message)
     if method not in _METHODS and not _TOKEN.match(method):
@@ -266,40 +259,17 @@ def _request_line(message: Message, start: bytes) -> None:
         raise BadMessage("Request-URI: no brackets allowed", 400, message)
 
 
-def _check(message: Message, fault: str | None) -> None:
-    """What every message needs (RFC 3261 8.1.1, 16.3 step 1)."""
-    first, lines = message.first, message.lines
-    try:
-        message.call_id = lines[first[CALL_ID]].partition(b":")[2].strip()
-        cseq = lines[first[CSEQ]]
-        from_, to = lines[first[FROM]], lines[first[TO]]
-        first[VIA]
-    except KeyError:
-        missing = next(_NAMES[k][0] for k in _REQUIRED if k not in first)
-        raise BadMessage(f"{missing} is missing", 400, message) from None
-    words = cseq.partition(b":")[2].split()
-    if len(words) != 2 or not words[0].isdigit() or int(words[0][:11]) > MAX_CSEQ:
-        raise BadMessage("CSeq: number below 2^31 and method expected", 400, message)
-    message.cseq, message.cseq_method = words
-    if fault is not None or not message.call_id:
-        raise BadMessage(fault or "empty Call-ID", 400, message)
-    if message.method and message.method != message.cseq_method:
-        raise BadMessage("CSeq: method differs from the Request-Line", 400, message)
-    if message.more:
-        for kind, _ in message.more:
-            if kind in _SINGLE or (kind == CONTENT_LENGTH and len(set(map(_number, message.all_lines(kind)))) > 1):
-                raise BadMessage(f"{_NAMES[kind][0]} more than once", 400, message)
-    for line in (from_, to):
-        if b"<" not in line or (b'"' in line and (b"\\" in line or line.count(b'"') != 2)):
-            _check_name_addr(line, message)
-    at = first.get(CONTENT_LENGTH)
-    if at is not None:
-        length = _number(lines[at])
-        size = len(message.body)
-        if length != size:
-            if not 0 <= length <= size:
-                raise BadMessage("Content-Length: octets of the body expected", 400, message)
-            message.body = message.body[:length]
+def _check_length(message: Message, layout: Layout) -> None:
+    text = message.lines[layout.content_length].partition(b":")[2].strip()
+    size = len(message.body)
+    if text == b"%d" % size and len(layout.lengths) == 1:
+        return
+    length = _number(text)
+    if any(_number(message.lines[at].partition(b":")[2].strip()) != length for at in layout.lengths):
+        raise BadMessage("Content-Length more than once", 400, message)
+    if not 0 <= length <= size:
+        raise BadMessage("Content-Length: octets of the body expected", 400, message)
+    message.body = message.body[:length]
 
 
 def _check_name_addr(line: bytes, message: Message) -> None:
@@ -310,8 +280,7 @@ def _check_name_addr(line: bytes, message: Message) -> None:
         raise BadMessage(f"{name.decode('ascii', 'replace')}: {error}", 400, message) from None
 
 
-def _number(line: bytes) -> int:
-    text = line.partition(b":")[2].strip()
+def _number(text: bytes) -> int:
     return int(text) if text.isdigit() and len(text) < 10 else -1
 
 
@@ -323,6 +292,3 @@ def split_values(value: bytes) -> list[bytes]:
     if b'"' not in value and b"<" not in value:
         return [part.strip() for part in value.split(b",") if part.strip()]
     return [part.strip() for part in _VALUE.findall(value) if part.strip()]
-
-
-_VALUE = re.compile(rb'((?:"(?:[^"\\]|\\.)*"|<[^<>]*>|[^,"<]|["<])+)')

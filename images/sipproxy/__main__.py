@@ -99,7 +99,7 @@ class Program:
         self._log.line("info", "stopped")
 
     def _collect_when_quiet(self) -> None:
-        """Transactions and dialogs make no cycles, so the collector would only walk over them, for longer and longer."""
+        """Transactions and dialogs make no cycles: the collector would only walk over them, longer and longer."""
         if len(self.core.node.contexts) < QUIET:
             gc.collect()
         asyncio.get_running_loop().call_later(COLLECT_EVERY, self._collect_when_quiet)

@@ -177,19 +177,15 @@ class Dialog:
         key: bytes,
         call_id: bytes,
         caller_tag: bytes,
-        record: DialogRecord | Callable[[], DialogRecord],
+        make: Callable[[], DialogRecord] | None,
         epoch: int = 1,
     ) -> None:
-        """`record` may be made only when somebody asks for it: a call without store and media never does."""
+        """`make` makes the record when somebody asks for it: a call without store and media never does."""
         self.key = key
         self.call_id = call_id
         self.caller_tag = caller_tag
         self._record: DialogRecord | None = None
-        self._make: Callable[[], DialogRecord] | None = None
-        if isinstance(record, DialogRecord):
-            self._record = record
-        else:
-            self._make = record
+        self._make = make
         self.epoch = epoch
         self.owned = True
         """False: somebody else owns it now, it is kept for what is still under way."""
@@ -201,7 +197,9 @@ class Dialog:
     @classmethod
     def of(cls, record: DialogRecord, epoch: int) -> Dialog:
         """A dialog that another proxy has written."""
-        return cls(record.key, record.call_id, record.caller.tag, record, epoch)
+        dialog = cls(record.key, record.call_id, record.caller.tag, None, epoch)
+        dialog._record = record
+        return dialog
 
     @property
     def made(self) -> bool:

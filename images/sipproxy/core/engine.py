@@ -113,6 +113,7 @@ class Engine:
         self._node.contexts.pop(context.key, None)
         self.freed(context)
         context.dialog = None
+        context.branches = []  # they refer to the context: no cycle is left behind
 
     # -- client transactions
 

@@ -25,6 +25,8 @@ class Incoming:
     """Handed over by a peer: a new call is ours even when we are full (docs/decisions/0002)."""
     hops = 0
     """How often proxies have handed it on."""
+    max_forwards = b""
+    """The Max-Forwards line to forward, when the request has one."""
     own_route = 0
     """Number of the header line that is our own Route and nothing else; 0 = none."""
 
@@ -34,10 +36,7 @@ class Incoming:
         self.listener = listener
 
     def header_lines(self) -> list[bytes]:
-        """The header lines to forward: received and rport filled in, one hop less, our own Route gone.
-
-        Raises `BadMessage`.
-        """
+        """The header lines to forward: received and rport filled in, one hop less, our own Route gone."""
         message, via = self.message, self.via
         first = message.first
         lines = message.lines[1:]
@@ -49,7 +48,7 @@ class Incoming:
         if hops is None:
             lines.append(b"Max-Forwards: 70")
         else:
-            lines[hops - 1] = b"Max-Forwards: %d" % (message.max_forwards - 1)
+            lines[hops - 1] = self.max_forwards
         if self.own_route:
             del lines[self.own_route - 1]
         return lines

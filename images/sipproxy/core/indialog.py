@@ -155,7 +155,7 @@ class InDialog:
     def _next_hop(self, incoming: Incoming, dialog: Dialog | None) -> Target | None:
         """RFC 3261 16.6 steps 6 and 7; a request that names us (SIPp's scenarios) goes to the peer's target."""
         message = incoming.message
-        if ROUTE in message.first:
+        if ROUTE in message.first and not incoming.own_route:
             return self._routed(message)
         target, own = self._node.router.aim(message.uri)
         if dialog is None or not (own or target is None):
@@ -166,6 +166,7 @@ class InDialog:
         if own and peer.target:
             if peer.routes:
                 message.uri = peer.target
+                message.own()
                 message.first[ROUTE] = len(message.lines)
                 message.lines.append(b"Route: " + b", ".join(peer.routes))
                 return self._routed(message)
@@ -202,8 +203,8 @@ class InDialog:
         if value[TOKEN_END:] in self._node.route_ends and value[:5] == b"<sip:" and not _several(message, ROUTE):
             incoming.token_text = value[5:TOKEN_END]
             incoming.own_route = number
-            del message.first[ROUTE]
             return
+        message.own()
         if b"@" in message.uri:
             self._undo_strict_routing(message)
         self._pop_each(incoming)

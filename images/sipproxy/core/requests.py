@@ -109,9 +109,11 @@ class Requests:
             self.refuse(incoming, 420, extra=[b"Unsupported: " + message.value(PROXY_REQUIRE)])
             return
         options_to_us = method == b"OPTIONS" and self._is_to_us(message)
-        if message.max_forwards == 0 and not options_to_us:
-            self.refuse(incoming, 483)
-            return
+        if message.layout.max_forwards:
+            left, incoming.max_forwards = message.one_hop_less()
+            if left == 0 and not options_to_us:
+                self.refuse(incoming, 483)
+                return
         if incoming.to_tag or incoming.token_text:
             incoming.from_tag = message.tag(FROM)
             self._inside.receive(incoming)
@@ -119,7 +121,7 @@ class Requests:
             self._node.count["ignored"] += 1
         elif options_to_us:
             self.refuse(incoming, 200, extra=[build.ALLOW, b"Accept: application/sdp"])
-        elif ROUTE in first:
+        elif ROUTE in first and not incoming.own_route:
             self.refuse(incoming, 403)  # a path that we did not set: no open relay
         else:
             self._initial(incoming)
