@@ -153,22 +153,25 @@ class Edge:
         return read
 
     def _read_internal(self, sock: socket.socket) -> None:
+        events: list[Event] = []
         for _ in range(TURN):
             try:
-                data = sock.recv(sockets.MAX_DATAGRAM)
+                events.append(Hop(sock.recv(sockets.MAX_DATAGRAM)))
             except OSError:
-                return
-            self.feed(Hop(data))
+                break
+        self.feed(*events)
 
     def _read_ng(self, sock: socket.socket) -> None:
+        events: list[Event] = []
         for _ in range(TURN):
             try:
                 data, relay = sock.recvfrom(sockets.MAX_DATAGRAM)
             except BlockingIOError:
-                return
+                break
             except OSError:
                 continue
-            self.feed(NgReply(relay[:2], data))
+            events.append(NgReply(relay[:2], data))
+        self.feed(*events)
 
     def _store_answered(self, answers: list[Answer]) -> None:
         self.feed(*[StoreReply(tag, replies) for tag, replies in answers])
@@ -203,6 +206,7 @@ class Edge:
                     self._send_again(action)  # type: ignore[arg-type]
             elif kind is not Store:
                 _DO[kind](self, action)
+        self._log.flush()
         if unanswered:
             # The core is not entered again from inside its own turn.
             self._loop.call_soon(self.feed, *[StoreReply(tag, None) for tag in unanswered])
@@ -281,7 +285,7 @@ class Edge:
             sockets.join_selection(sock)
 
     def _write_log(self, action: Log) -> None:
-        self._log.line(action.level, action.event, action.call_id, action.fields)
+        self._log.add(action.level, action.event, action.call_id, action.fields)
 
     async def close(self) -> None:
         """Close everything; what the store's socket still takes is written first."""
