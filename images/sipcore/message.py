@@ -147,7 +147,10 @@ class Message:
 
     def uri_of(self, kind: int) -> bytes:
         """The URI of the first From, To or Contact value; empty when it cannot be read."""
-        values = split_values(self.value(kind))
+        value = self.value(kind)
+        if value.count(b"<") == 1 and b"," not in value:
+            return value.partition(b"<")[2].partition(b">")[0]
+        values = split_values(value)
         if not values:
             return b""
         try:

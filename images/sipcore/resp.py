@@ -26,7 +26,9 @@ class ErrorReply(Exception):  # noqa: N818 - a reply, raised by nobody here
 
 
 def pack(command: Iterable[bytes | str | int | float]) -> bytes:
-    """One command as RESP2: an array of bulk strings."""
+    """One command as RESP2: an array of bulk strings. Bytes are a command that is packed already."""
+    if type(command) is bytes:
+        return command
     parts = [p if type(p) is bytes else str(p).encode() for p in command]
     out = [b"*%d\r\n" % len(parts)]
     out += [b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]

@@ -40,6 +40,8 @@ UNSEEN_PATIENCE = 5.0
 KIND = b"D"
 ENDED = b"X"
 
+_LIFE = b"%d" % DIALOG_LIFE_S
+_END_ARGS = tuple(b"%d" % n for n in (CDR_GUARD_S, CDR_STREAM_LENGTH, ENDED_LIFE_S))
 _json = msgspec.json.Encoder().encode
 
 
@@ -73,20 +75,15 @@ class Adoption:
 
     def put_command(self, dialog: Dialog) -> Command:
         value = records.seal(KIND, self._node.index, dialog.epoch, dialog.record)
-        return PUT.call((self._peers.keys.dialog(dialog.key),), value, DIALOG_LIFE_S)
+        return PUT.packed((self._peers.keys.dialog(dialog.key),), value, _LIFE)
 
     def end(self, dialog: Dialog, cdr: Cdr) -> None:
         """Write the end of a dialog, before its BYE is forwarded (DESIGN 2.8)."""
         if self._peers.keeper is None:
             return
         keys = self._peers.keys
-        script = END.call(
-            (keys.dialog(dialog.key), keys.cdr_guard(cdr.id), keys.cdr),
-            dialog.epoch,
-            _json(cdr),
-            CDR_GUARD_S,
-            CDR_STREAM_LENGTH,
-            ENDED_LIFE_S,
+        script = END.packed(
+            (keys.dialog(dialog.key), keys.cdr_guard(cdr.id), keys.cdr), b"%d" % dialog.epoch, _json(cdr), *_END_ARGS
         )
         self._node.out.append(Store([script], partial(self._ended, dialog, cdr, script)))
 

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from .requests import Requests
 
 MAX_HELD = 8
+_SET_NX = b"*6\r\n$3\r\nSET\r\n$%%d\r\n%%b\r\n$%%d\r\n%%b\r\n$2\r\nNX\r\n$2\r\nEX\r\n$%d\r\n%d\r\n" % (
+    len(str(EARLY_LIFE_S)),
+    EARLY_LIFE_S,
+)
+"""RESP2 of SET key value NX EX life."""
 KIND = b"E"
 
 
@@ -92,8 +97,8 @@ class Claims:
         claim.pending = True
         claim.raw = data
         value = records.seal(KIND, node.index, 1, early)
-        command = (b"SET", peers.keys.early(early_id), value, b"NX", b"EX", b"%d" % EARLY_LIFE_S)
-        node.out.append(Store([command], partial(self._claimed, context)))
+        name = peers.keys.early(early_id)
+        node.out.append(Store([_SET_NX % (len(name), name, len(value), value)], partial(self._claimed, context)))
 
     def _claimed(self, context: Context, replies: list[Value] | None) -> None:
         claim = context.claim
