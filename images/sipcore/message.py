@@ -132,6 +132,8 @@ class Message:
         if b"," not in value:
             return Via(value)
         head, *rest = split_values(value)
+        if not all(via[:3].upper() == b"SIP" for via in rest):
+            raise BadMessage("Via: SIP/2.0/transport expected after each comma", 400, self)
         return Via(head, b", ".join(rest))
 
     def tag(self, kind: int) -> bytes:
@@ -171,7 +173,7 @@ class Message:
 
     def _forwards(self, line: bytes) -> tuple[int, bytes]:
         value = line.partition(b":")[2].strip()
-        if not value.isdigit() or len(value) > 3 or int(value) > MAX_FORWARDS_LEFT:
+        if not value.isdigit() or len(value) > 9 or int(value) > MAX_FORWARDS_LEFT:
             raise BadMessage("Max-Forwards: 0 to 255 expected", message=self)
         return int(value), b"Max-Forwards: %d" % (int(value) - 1)
 

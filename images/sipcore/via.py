@@ -76,7 +76,7 @@ class Via:
                 self.branch = params[at + 7 :].partition(b";")[0]
                 return
         match = _VIA.match(value)
-        if match is None:
+        if match is None or b";;" in value:
             raise BadMessage("Via: SIP/2.0/transport host[:port];branch=... expected")
         self.transport, self.sent_by, self.host, port, self.params = match.groups()
         self.port = int(port) if port else 0

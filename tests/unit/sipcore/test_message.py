@@ -143,16 +143,6 @@ def test_positions_are_shared_until_somebody_changes_them() -> None:
     assert ROUTE not in second.first
 
 
-def test_the_top_via_is_taken_off_a_response() -> None:
-    data = INVITE.replace(b"INVITE sip:bob@example.com SIP/2.0", b"SIP/2.0 200 OK")
-    joined = parse(data.replace(b"z9hG4bK74bf9", b"z9hG4bK74bf9, SIP/2.0/UDP 10.0.0.2;branch=z9hG4bKnext"))
-    joined.drop_via()
-    assert joined.lines[1] == b"Via: SIP/2.0/UDP 10.0.0.2;branch=z9hG4bKnext"
-    alone = parse(data)
-    alone.drop_via()
-    assert alone.lines[1] == b"Max-Forwards: 70"
-
-
 @pytest.mark.parametrize(
     ("value", "values"),
     [
@@ -196,10 +186,14 @@ def test_commas_in_quotes_and_brackets_do_not_separate(value: bytes, values: lis
 def test_a_bad_request_says_why(old: bytes, new: bytes, status: int, says: str) -> None:
     assert old in INVITE
     with pytest.raises(BadMessage, match=says) as caught:
-        message = parse(INVITE.replace(old, new, 1))
-        message.via()
-        _ = message.max_forwards
+        read_all(INVITE.replace(old, new, 1))
     assert caught.value.status == status
+
+
+def read_all(data: bytes) -> None:
+    message = parse(data)
+    message.via()
+    assert message.max_forwards >= 0
 
 
 @pytest.mark.parametrize(
