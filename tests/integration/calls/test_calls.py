@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -146,6 +148,18 @@ def test_the_command_prints_one_json_document_and_ends_with_0(tmp_path: Path) ->
     assert (told["calls"], told["kept"], len(told["results"])) == (4, 4, 4)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "calls kept 4 of 4" in done.stderr
+
+
+def test_the_command_of_the_documentation_runs_as_it_stands() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "calls.md").read_text()
+    [block] = re.findall(r"^```sh\nsipfleet call (.*)\n```$", page, re.MULTILINE)
+    done = run_command(*shlex.split(block))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_reason_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "calls.md").read_text()
+    assert [reason for reason in Reason if f"`{reason}`" not in page] == []
 
 
 def test_the_command_ends_with_1_when_a_call_is_not_kept() -> None:
