@@ -106,12 +106,12 @@ class Peers:
         return index in self.down or self.keeper.dead(index, self._node.now)
 
     def look_for(self, index: int, go_on: Callable[[], None]) -> bool:
-        """Ask the store for a proxy that is neither known to live nor proved dead; False: there is nothing to ask.
+        """Ask the store for a proxy that is not known to live; False: it was asked lately, or its port is closed.
 
         A proxy may serve its first call before its peers have read its lease. `go_on` is called with the answer.
         """
         node = self._node
-        if not self.available or index in (0, node.index) or self.lease(index) is not None or self.dead(index):
+        if not self.available or index in (0, node.index) or index in self.down or self.lease(index) is not None:
             return False
         if len(self._wait_for_leases) >= MAX_WAITING:
             return False
@@ -158,15 +158,16 @@ class Peers:
         lease.capacity = node.config.capacity
         lease.cordoned, lease.draining, lease.ready = node.cordoned, node.draining, True
         lease.empty = self.own_empty()
-        sent = node.now
+        sent, carried = node.now, lease.index
 
         def answered(replies: list[Value] | None) -> None:
             self._beating = False
             if replies is not None:
                 keeper.answered(replies[0], sent)
-                if node.index != lease.index or self._beat_again:
-                    node.index = lease.index
-                    self.heartbeat()  # others know us by the index that stands in the lease
+                if lease.index == carried:
+                    node.index = carried
+                if lease.index != carried or self._beat_again:
+                    self.heartbeat()  # others know us by the index that stands in the lease: only then it is ours
                 self.down.intersection_update(keeper.alive)
                 self.down |= self._replaced(keeper)
                 self.beaten()

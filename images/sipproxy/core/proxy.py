@@ -150,7 +150,7 @@ class ProxyCore:
 
     def _beaten(self) -> None:
         self._ownership.adoption.beaten()
-        if self._held is not None and not self._stopped:
+        if self._held is not None and not self._stopped and self._ownership.peers.writable:
             self._awake()
 
     def _wake(self) -> None:
