@@ -60,7 +60,10 @@ class InDialog:
             and (dialog.caller_tag == incoming.from_tag or dialog.caller_tag == incoming.to_tag)
         ):
             self.serve(incoming, dialog)
-        elif not self.ownership.foreign_request(incoming):
+            return
+        if text and incoming.token is None:
+            incoming.token = parse_token(text)
+        if not self.ownership.foreign_request(incoming):
             self.serve_by_token(incoming)
 
     def serve_by_token(self, incoming: Incoming) -> None:

@@ -105,6 +105,7 @@ class Requests:
         incoming.to_tag = message.tag(TO)
         if ROUTE in first:
             self._inside.pop_own_route(incoming)
+            first = message.first
         if PROXY_REQUIRE in first:
             self.refuse(incoming, 420, extra=[b"Unsupported: " + message.value(PROXY_REQUIRE)])
             return
