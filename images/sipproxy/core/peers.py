@@ -162,7 +162,10 @@ class Peers:
 
         def answered(replies: list[Value] | None) -> None:
             self._beating = False
-            if replies is not None:
+            if replies is None:
+                if self._beat_again and self.available:
+                    self.heartbeat()  # the store came while the answer was under way that it is away
+            else:
                 keeper.answered(replies[0], sent)
                 if lease.index == carried:
                     node.index = carried
