@@ -222,6 +222,20 @@ class StoreUrl(msgspec.Struct, frozen=True):
 Answer = tuple[object, "list[Value] | None"]
 
 
+class StoreReply(msgspec.Struct):
+    """Event of a core: the answers to commands with this tag; None when the store is away."""
+
+    tag: object
+    replies: list[Value] | None
+
+
+class StoreState(msgspec.Struct):
+    """Event of a core: the store came, went, or is another (perhaps empty) one."""
+
+    available: bool
+    run_id: str = ""
+
+
 class _Pending:
     __slots__ = ("count", "data", "replies", "tag")
 

@@ -8,8 +8,9 @@ import msgspec
 
 from sipcore.config import RelayConfig
 from sipcore.record import Lease
-from sipcore.resp import Value
 from sipcore.store import Command
+from sipcore.store import StoreReply as StoreReply
+from sipcore.store import StoreState as StoreState
 
 Source = tuple[str, int]
 """IP address and port of a peer."""
@@ -20,20 +21,6 @@ class Ng(msgspec.Struct):
 
     data: bytes
     source: Source
-
-
-class StoreReply(msgspec.Struct):
-    """Answers to a `Store` action with this tag; None when the store is away."""
-
-    tag: object
-    replies: list[Value] | None
-
-
-class StoreState(msgspec.Struct):
-    """The store came, went, or is another (perhaps empty) one."""
-
-    available: bool
-    run_id: str = ""
 
 
 class PortFailed(msgspec.Struct):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from sipcore.config import ProxyConfig
-from sipcore.resp import Value
+from sipcore.store import StoreReply as StoreReply
+from sipcore.store import StoreState as StoreState
 from sipcore.uri import Address
 
 
@@ -41,20 +42,6 @@ class RelayState(msgspec.Struct):
 
     relay: Address
     up: bool
-
-
-class StoreReply(msgspec.Struct):
-    """Answers to a `Store` action with that tag; `replies` is None when the store is away."""
-
-    tag: object
-    replies: list[Value] | None
-
-
-class StoreState(msgspec.Struct):
-    """The store came, went, or is another one."""
-
-    available: bool
-    run_id: str = ""
 
 
 class TargetError(msgspec.Struct):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from sipfleet.local.children import die_with
 from sipfleet.local.client import Client
 from sipfleet.local.errors import LocalError
 
@@ -57,15 +57,6 @@ class Pod:
             transactions=row["transactions"] or 0,
             draining=bool(row["draining"] or row["cordoned"]),
         )
-
-
-_prctl = ctypes.CDLL(None).prctl
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with_us() -> None:
-    """Runs in `sipfleet up` before it starts: a demo that is killed must not leave a cluster behind."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 class Cluster:
@@ -181,7 +172,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_us,
+                preexec_fn=die_with(os.getpid()),
             )
         os.environ["XDG_STATE_HOME"] = self._environment["XDG_STATE_HOME"]
         self._client = Client(CLUSTER)

@@ -24,8 +24,8 @@ LOG_BYTES = 8 * 1024 * 1024
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
-def _die_with(parent: int) -> Callable[[], None]:
-    """What runs in the child between fork and exec."""
+def die_with(parent: int) -> Callable[[], None]:
+    """What runs in a child between fork and exec, so that it ends when `parent` (a process id) does."""
 
     def prepare() -> None:
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -63,7 +63,7 @@ class Child:
                 env=None if environment is None else dict(environment),
                 cwd="/",
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=die_with(os.getpid()),
             )
         finally:
             os.close(descriptor)
