@@ -159,6 +159,7 @@ class Program:
             ]
             if changed:
                 return text(409, f"{', '.join(changed)}: cannot change in place; domains, routes and log_level can")
+            self.core.check(new)
             self._feed(Configure(new))
         except (ConfigError, OSError) as error:
             return text(409, str(error))

@@ -12,7 +12,7 @@ from sipcore.record import DialogRecord
 from sipcore.resp import Value
 from sipcore.store import DIALOG_LIFE_S, PUT, Command
 
-from .actions import Store
+from .actions import JoinSelection, LeaveSelection, Store
 from .adoption import KIND, Adoption
 from .context import Dialog
 from .node import Node
@@ -51,6 +51,7 @@ class HandOver:
         self._asked: set[bytes] = set()
         self._gifts: dict[bytes, _Gift] = {}
         self._running = False
+        self._left = False
         self.dialogs: Dialogs
 
     @property
@@ -58,8 +59,14 @@ class HandOver:
         """Dialogs that were given and not yet taken."""
         return len(self._gifts) + len(self._asked)
 
+    def stop(self) -> None:
+        """The drain is called off."""
+        if self._left:
+            self._left = False
+            self._node.out.append(JoinSelection())
+
     def start(self) -> None:
-        """A drain began."""
+        """A drain began. We leave the selection as soon as somebody is there to be selected instead."""
         if not self._running:
             self._running = True
             self._step(None, self._node.now)
@@ -69,6 +76,9 @@ class HandOver:
         if not node.draining:
             self._running = False
             return
+        if not self._left and self._peers.others():
+            self._left = True
+            node.out.append(LeaveSelection())
         if self._peers.writable and self._peers.available:
             self._give()
             self._tell()

@@ -132,6 +132,15 @@ class Peers:
         alive = [i for i, lease in self.keeper.alive.items() if i not in self.down and not lease.draining]
         return not self._node.draining and min(alive, default=0) == self._node.index
 
+    def others(self) -> bool:
+        """Whether a living peer serves the same listeners and means to stay."""
+        keeper = self.keeper
+        return keeper is not None and any(
+            not lease.draining and lease.listeners == keeper.lease.listeners
+            for index, lease in keeper.alive.items()
+            if self.lease(index) is not None
+        )
+
     def with_room(self, name: bytes) -> Lease | None:
         """A peer that takes a new call; the same one for the same name as long as the peers are the same."""
         if self.keeper is None:

@@ -11,7 +11,7 @@ from sipcore.keys import ClusterKey
 from sipcore.lease import LIFE, MARGIN
 from sipcore.uri import Address
 
-from .actions import Action, JoinSelection, LeaveSelection
+from .actions import Action
 from .dialogs import Dialogs
 from .engine import Engine
 from .events import (
@@ -179,6 +179,10 @@ class ProxyCore:
         peers = self._ownership.peers
         return (peers.keeper is None or peers.writable) and self._media.relays.found
 
+    def check(self, config: ProxyConfig) -> None:
+        """Whether `Configure` could load it. Raises `ConfigError` with the path of what it could not."""
+        Router(config, own_addresses(config))
+
     def status(self) -> dict[str, object]:
         """`GET /status` (docs/decisions/0003)."""
         node = self.node
@@ -257,15 +261,12 @@ class ProxyCore:
 
     def _uncordon(self, event: Uncordon) -> None:
         node = self.node
-        if node.draining:
-            node.out.append(JoinSelection())
+        self._ownership.handover.stop()
         node.cordoned = node.draining = False
         self._ownership.peers.heartbeat()
 
     def _drain(self, event: Drain) -> None:
         node = self.node
-        if not node.draining:
-            node.out.append(LeaveSelection())
         node.cordoned = node.draining = True
         self._ownership.handover.start()
         self._ownership.peers.heartbeat()

@@ -107,6 +107,21 @@ def test_a_drain_without_peers_waits_for_the_calls_to_end(world: World) -> None:
     assert proxy.core.empty
 
 
+def test_a_lone_proxy_stays_selected_until_a_peer_comes(world: World) -> None:
+    [leaving] = world.cluster(1)
+    call = Call(leaving)
+    leaving.feed(events.Drain())
+    world.advance(1)
+    assert not any(isinstance(a, actions.LeaveSelection) for a in leaving.all)
+    [info] = leaving.hear(call.from_alice("INFO", 2), ALICE)
+    leaving.hear(response(info, 200), BOB)
+    other = world.member()
+    world.advance(2)
+    assert any(isinstance(a, actions.LeaveSelection) for a in leaving.all)
+    assert leaving.core.empty
+    assert other.owned == 1
+
+
 def test_a_drain_waits_while_the_store_is_away(world: World) -> None:
     leaving, other = world.cluster()
     Call(leaving)
@@ -149,6 +164,7 @@ def test_a_new_owner_that_dies_before_it_was_told_does_not_take_the_call_with_it
 def test_uncordon_ends_a_drain(world: World) -> None:
     proxy, _ = world.cluster()
     proxy.feed(events.Drain())
+    assert any(isinstance(action, actions.LeaveSelection) for action in proxy.all)
     todo = proxy.feed(events.Uncordon())
     assert any(isinstance(action, actions.JoinSelection) for action in todo)
     assert len(proxy.hear(request("INVITE"), ALICE)) == 2

@@ -1,0 +1,1 @@
+"""The program `sipproxy` as a process: its sockets, signals and admin port."""
