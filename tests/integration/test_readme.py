@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -14,7 +17,7 @@ import pytest
 
 from sipcore.config import ProxyConfig, parse_config
 from tests.integration.peers.probe import answers_ng, answers_options
-from tests.integration.peers.process import Peer
+from tests.integration.peers.process import Peer, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -32,9 +35,11 @@ def commands() -> list[list[str]]:
     return [shlex.split(part, comments=True) for line in lines for part in line.split("&&") if part.strip()]
 
 
-def sipfleet(*words: str) -> subprocess.CompletedProcess[str]:
+def sipfleet(*words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     program = str(Path(sys.executable).with_name("sipfleet"))
-    return subprocess.run([program, *words], capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(
+        [program, *words], capture_output=True, text=True, timeout=30, check=False, cwd=ROOT, env=environment
+    )
 
 
 def test_the_manifest_is_the_example() -> None:
@@ -57,6 +62,29 @@ def test_each_sipfleet_command_exists_and_takes_its_options(words: list[str]) ->
     assert all(re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", answer.stdout) for option in options), (
         answer.stdout
     )
+
+
+def test_the_cluster_of_the_readme_comes_up_and_its_commands_work_in_their_order(tmp_path: Path) -> None:
+    """As they stand; only the calls are fewer and shorter."""
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    lines = [words for words in commands() if words[0] == "sipfleet"]
+    assert [words[1] for words in lines] == ["up", "get", "describe", "scale", "apply", "call"]
+    program = str(Path(sys.executable).with_name("sipfleet"))
+
+    def serve(wanted: int) -> bool:
+        told = sipfleet("get", "pods", "-o", "json", environment=environment)
+        pods = json.loads(told.stdout) if told.returncode == 0 else []
+        return len(pods) == wanted and all(pod["serving"] for pod in pods)
+
+    with Peer([program, *lines[0][1:]], tmp_path / "up.log", lambda: serve(4), environment, cwd=ROOT) as up:
+        for words in lines[1:]:
+            extra = ["--calls", "4", "--rate", "8", "--duration", "1-2"] if words[1] == "call" else []
+            done = sipfleet(*words[1:], *extra, environment=environment)
+            assert done.returncode == 0, f"{shlex.join(words)}: {done.stdout}{done.stderr}"
+            if words[1] == "scale":
+                wait_for(lambda: serve(5), 10, "the third relay serves", interval=0.2)
+        os.kill(up.pid, signal.SIGINT)
+        assert up.wait(15) == 0
 
 
 @pytest.mark.parametrize("words", [c for c in commands() if c[0] == "make"], ids=" ".join)

@@ -47,11 +47,17 @@ class Peer:
         log: Path,
         ready: Callable[[], bool] | None = None,
         env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> None:
+        """`env` is added to ours; `ready` says whether it serves.
+
+        Raises `PeerError` when the program is not installed.
+        """
         self.argv = [find_program(argv[0]), *argv[1:]]
         self.log = log
         self._ready = ready
         self._env = {**os.environ, **(env or {})}
+        self._cwd = cwd
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -75,6 +81,7 @@ class Peer:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self._env,
+                cwd=self._cwd,
                 start_new_session=True,
             )
         if self._ready is not None:
