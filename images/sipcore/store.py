@@ -35,30 +35,23 @@ MAX_WAITING_BYTES = 32 * 1024 * 1024
 class Script:
     """A Lua script with its SHA1; `call` makes the command."""
 
-    __slots__ = ("_head", "_packed", "sha", "text")
+    __slots__ = ("sha", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.sha = sha1(text.encode()).hexdigest()
-        self._packed: dict[int, bytes] = {}
 
-    def packed(self, keys: Sequence[bytes], *args: bytes) -> bytes:
-        """The same as `call`, packed: three times as fast where every call of a telephone pays for it."""
-        shape = len(keys) << 8 | len(args)
-        template = self._packed.get(shape)
-        if template is None:
-            count = len(keys)
-            head = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%d\r\n" % (
-                3 + count + len(args),
-                self.sha.encode(),
-                len(str(count)),
-                count,
-            )
-            template = self._packed[shape] = head + b"$%d\r\n%b\r\n" * (count + len(args))
-        parts: list[int | bytes] = []
-        for part in (*keys, *args):
-            parts += (len(part), part)
-        return template % tuple(parts)
+    def template(self, keys: int, *args: bytes | None) -> bytes:
+        """`call` as RESP2 with holes: the length and the text of each key, and of each argument that is None, are left
+        to `%`. Three times as fast as `call`, where every call of a telephone pays for it."""
+        head = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%d\r\n" % (
+            3 + keys + len(args),
+            self.sha.encode(),
+            len(str(keys)),
+            keys,
+        )
+        parts = [b"$%d\r\n%b\r\n" if arg is None else b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in args]
+        return head + b"$%d\r\n%b\r\n" * keys + b"".join(parts)
 
     def call(self, keys: Sequence[bytes | str], *args: bytes | str | int) -> Command:
         return (b"EVALSHA", self.sha, len(keys), *keys, *args)

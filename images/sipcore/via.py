@@ -64,24 +64,25 @@ class Via:
         """
         self.value = value
         self.rest = rest
-        if value[:12] == b"SIP/2.0/UDP " and value.count(b" ") == 1 and b"\t" not in value:
+        if value[:12] == b"SIP/2.0/UDP ":
             sent_by, semicolon, params = value[12:].partition(b";")
             where = _known.get(sent_by) or _read_sent_by(sent_by)
             at = params.find(b"branch=")
-            if where is not None and (at == 0 or params[at - 1 : at] == b";"):
+            branch = params[at + 7 :].partition(b";")[0]
+            if where and (at == 0 or params[at - 1 : at] == b";") and b" " not in branch and b"\t" not in branch:
                 self.transport = b"UDP"
                 self.sent_by = sent_by
                 self.host, self.port = where
                 self.params = semicolon + params
-                self.branch = params[at + 7 :].partition(b";")[0]
+                self.branch = branch
                 return
         match = _VIA.match(value)
         if match is None or b";;" in value:
             raise BadMessage("Via: SIP/2.0/transport host[:port];branch=... expected")
         self.transport, self.sent_by, self.host, port, self.params = match.groups()
         self.port = int(port) if port else 0
-        branch = _BRANCH.search(self.params)
-        self.branch = branch[1] if branch else b""
+        found = _BRANCH.search(self.params)
+        self.branch = found[1] if found else b""
 
     @property
     def cookie(self) -> bool:

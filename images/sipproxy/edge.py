@@ -145,7 +145,7 @@ class Edge:
                         continue
                     self._log.line("error", "read-failed", fields={"listener": listener, "error": str(error)})
                     break
-                actions += feed(Datagram(data, source[:2], listener), now)
+                actions += feed(Datagram(data, source if len(source) == 2 else source[:2], listener), now)
             if actions:
                 perform(actions)
             self._arm(now)

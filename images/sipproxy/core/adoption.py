@@ -40,8 +40,8 @@ UNSEEN_PATIENCE = 5.0
 KIND = b"D"
 ENDED = b"X"
 
-_LIFE = b"%d" % DIALOG_LIFE_S
-_END_ARGS = tuple(b"%d" % n for n in (CDR_GUARD_S, CDR_STREAM_LENGTH, ENDED_LIFE_S))
+_PUT = PUT.template(1, None, b"%d" % DIALOG_LIFE_S)
+_END = END.template(3, None, None, *(b"%d" % n for n in (CDR_GUARD_S, CDR_STREAM_LENGTH, ENDED_LIFE_S)))
 _json = msgspec.json.Encoder().encode
 
 
@@ -75,16 +75,17 @@ class Adoption:
 
     def put_command(self, dialog: Dialog) -> Command:
         value = records.seal(KIND, self._node.index, dialog.epoch, dialog.record)
-        return PUT.packed((self._peers.keys.dialog(dialog.key),), value, _LIFE)
+        name = self._peers.keys.dialog(dialog.key)
+        return _PUT % (len(name), name, len(value), value)
 
     def end(self, dialog: Dialog, cdr: Cdr) -> None:
         """Write the end of a dialog, before its BYE is forwarded (DESIGN 2.8)."""
         if self._peers.keeper is None:
             return
         keys = self._peers.keys
-        script = END.packed(
-            (keys.dialog(dialog.key), keys.cdr_guard(cdr.id), keys.cdr), b"%d" % dialog.epoch, _json(cdr), *_END_ARGS
-        )
+        name, guard, stream = keys.dialog(dialog.key), keys.cdr_guard(cdr.id), keys.cdr
+        epoch, text = b"%d" % dialog.epoch, _json(cdr)
+        script = _END % (len(name), name, len(guard), guard, len(stream), stream, len(epoch), epoch, len(text), text)
         self._node.out.append(Store([script], partial(self._ended, dialog, cdr, script)))
 
     def _ended(self, dialog: Dialog, cdr: Cdr, script: Command, replies: list[Value] | None) -> None:

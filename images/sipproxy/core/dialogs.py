@@ -210,10 +210,10 @@ class Dialogs:
             dst_ouser=_text(asked.user),
             dst_user=_text(target.user),
             dst_domain=_text(target.host),
-            started=round(record.started, 3),
-            answered=round(record.answered, 3),
-            ended=round(ended, 3),
-            duration=round(max(0.0, ended - record.answered), 3),
+            started=_milli(record.started),
+            answered=_milli(record.answered),
+            ended=_milli(ended),
+            duration=_milli(max(0.0, ended - record.answered)),
             ended_by=by,
             owner=self._node.config.pod.name,
             relay=record.relay_pod,
@@ -243,29 +243,30 @@ class Dialogs:
 
     def _callee(self, tag: bytes, target: Target, listener: int, response: Message) -> Party:
         routes = response.all_lines(RECORD_ROUTE)
-        ours = [i for i, line in enumerate(routes) if self._is_own(line)]
         # Seen from us the callee's route set is what stands below (before) our own Record-Route (RFC 3261 12.1.2).
-        below = routes[: ours[-1]] if ours else []
+        ours = len(routes) - 1
+        while ours >= 0 and not self._is_own(routes[ours]):
+            ours -= 1
+        below = routes[:ours] if ours > 0 else []
         return self.party(response, TO, tag, target.address, listener, below[::-1])
 
     def party(
         self, message: Message, side: int, tag: bytes, source: Address, listener: int, routes: list[bytes]
     ) -> Party:
         """What a message says of the side that sent it."""
+        contact = message.value(CONTACT)
+        if contact[:1] == b"<" and contact[-1:] == b">" and contact.count(b"<") == 1:
+            target = contact[1:-1]
+        else:
+            target = message.uri_of(CONTACT) if contact else b""
+        values = [line.partition(b":")[2].strip() for line in routes] if routes else []
+        uri = message.uri_of(side)
         return Party(
-            tag=tag,
-            uri=message.uri_of(side),
-            target=message.uri_of(CONTACT) if CONTACT in message.first else b"",
-            contact=message.value(CONTACT),
-            routes=[line.partition(b":")[2].strip() for line in routes],
-            source=source,
-            listener=listener,
-            allow=message.value(ALLOW),
-            supported=message.value(SUPPORTED),
+            tag, uri, target, contact, values, source, listener, 0, message.value(ALLOW), message.value(SUPPORTED)
         )
 
     def _is_own(self, line: bytes) -> bool:
-        if line.partition(b"@")[1] and line[line.find(b"@") :] in self._node.route_ends:
+        if line[line.find(b"@") :] in self._node.route_ends:
             return True
         try:
             return self._node.router.is_our_route(parse_uri(name_addr(line.partition(b":")[2])[0]))
@@ -307,6 +308,11 @@ def _uri(text: bytes) -> Uri:
         return parse_uri(text)
     except UriError:
         return _NOBODY
+
+
+def _milli(seconds: float) -> float:
+    """To a thousandth; a third of the time of round()."""
+    return int(seconds * 1000 + 0.5) / 1000
 
 
 def _text(raw: bytes) -> str:
