@@ -79,11 +79,11 @@ def sipproxy(work: Path, proxy: Address, callee: Address, store: str) -> Iterato
 
 @contextlib.contextmanager
 def redis_server(work: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A redis-server without persistence on the load's core, and its URL."""
-    port, log = free_port(HOST, socket.SOCK_STREAM), work / "redis.log"
-    argv = ["redis-server", "--bind", HOST, "--port", str(port), "--save", "", "--appendonly", "no"]
+    """A redis-server without persistence on the load's core, at a unix socket as `sipfleet up` has it, and its URL."""
+    path, log = work / "redis.sock", work / "redis.log"
+    argv = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
     with program([*argv, "--dir", str(work)], core=LOAD_CORE, log=log) as process:
-        with redis.Redis(HOST, port) as client:
+        with redis.Redis(unix_socket_path=str(path)) as client:
 
             def pong() -> bool:
                 try:
@@ -92,7 +92,7 @@ def redis_server(work: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
                     return False
 
             wait_until(pong, process, "redis-server", log)
-        yield process, f"redis://{HOST}:{port}"
+        yield process, f"unix://{path}"
 
 
 class Benchmark:
