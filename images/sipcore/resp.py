@@ -35,6 +35,10 @@ def pack(command: Iterable[bytes | str | int | float]) -> bytes:
     return b"".join(out)
 
 
+_COMMON: dict[bytes, tuple[Value, int]] = {b"+OK\r": (b"OK", 5), b":1\r\n": (1, 4), b":0\r\n": (0, 4)}
+"""First four bytes of the replies that nearly all writes get -> (value, length)."""
+
+
 class Reader:
     """Replies out of a stream of bytes: `feed` what came, `replies` gives what is complete."""
 
@@ -53,6 +57,11 @@ class Reader:
         data = bytes(self._buffer)
         position = 0
         while position < len(data):
+            known = _COMMON.get(data[position : position + 4])
+            if known is not None and (known[1] == 4 or data[position + 4 : position + 5] == b"\n"):
+                out.append(known[0])
+                position += known[1]
+                continue
             parsed = _parse(data, position, 0)
             if parsed is None:
                 break

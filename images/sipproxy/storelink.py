@@ -15,7 +15,8 @@ LAST_RETRY = 1.0
 CONNECT_LIMIT = 1.0
 SILENCE_LIMIT = 2.0
 """Seconds that a reply may take before the connection counts as dead."""
-CHUNK = 256 * 1024
+CHUNK = 64 * 1024
+"""Bytes read at once; from 128 KiB on malloc maps fresh pages for each read, which costs as much as five reads."""
 
 
 class StoreLink:
