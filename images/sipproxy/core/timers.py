@@ -45,19 +45,14 @@ class Timers:
         return min(due) if due else None
 
     def run(self, now: float) -> None:
-        """Fire what is due, the earliest first."""
-        while True:
-            first: deque[_Entry] | None = None
-            due = now
-            for queue in self._queues.values():
-                if queue and queue[0][0] <= due:
-                    due, first = queue[0][0], queue
-            if self._heap and self._heap[0][0] <= due:
-                _, _, callback, what = heappop(self._heap)
-            elif first is not None:
-                _, callback, what = first.popleft()
-            else:
-                return
+        """Fire what is due; within one length of delay the earliest first."""
+        for queue in self._queues.values():
+            while queue and queue[0][0] <= now:
+                _, callback, what = queue.popleft()
+                callback(what, now)
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            _, _, callback, what = heappop(heap)
             callback(what, now)
 
     def __len__(self) -> int:
