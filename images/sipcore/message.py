@@ -215,6 +215,7 @@ def parse(data: bytes) -> Message:
     message.layout = layout
     message.first = layout.first
     message.more = layout.more
+    message.call_id = message.cseq = message.cseq_method = b""
     start = lines[0]
     if start[:8] == b"SIP/2.0 ":
         _status_line(message, start)
