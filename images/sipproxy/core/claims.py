@@ -151,6 +151,7 @@ class Claims:
             for branch in context.branches:
                 self._tombstone(branch.id, owner)
             raw = claim.raw
+            claim.held = []
             self.engine.drop(context)
             if context.media is not None and context.media.relay.address != record.relay_address:
                 self.media.failed(context)

@@ -168,10 +168,16 @@ class Forwarding:
         """A response that is read in full: an INVITE's final one, or one with a body."""
         context, status = branch.context, message.status
         if context.invite and status >= 200 and not self.ownership.confirmed(context, branch, message):
-            return
-        if message.body and self.media.response(context, branch, message):
-            return  # it comes back to `pass_on` with the relay's answer
-        self.pass_on(branch, message)
+            self._heard(branch)
+        elif message.body and self.media.response(context, branch, message):
+            self._heard(branch)  # it comes back to `pass_on` with the relay's answer
+        else:
+            self.pass_on(branch, message)
+
+    def _heard(self, branch: Branch) -> None:
+        """A response waits here, for the store or a relay: its request is not sent again meanwhile."""
+        if branch.state == _TRYING:
+            self._engine.response(branch, 100)
 
     def pass_on(self, branch: Branch, message: Message) -> None:
         """Take our Via off and deliver."""

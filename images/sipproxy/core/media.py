@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sipcore import ng
 from sipcore.bencode import Encodable
 from sipcore.errors import NgError
-from sipcore.message import CONTENT_LENGTH, CONTENT_TYPE, FROM, TO, Message
+from sipcore.message import CONTENT_TYPE, FROM, TO, Message
 from sipcore.record import DialogRecord, EarlyRecord
 from sipcore.uri import Address
 
@@ -198,9 +198,11 @@ class Media:
         if leg is None or not leg.offered or context.dialog is not None or not context.invite:
             return
         message = context.message
-        if message is None or not message.tag(TO):
-            tag = message.tag(FROM) if message is not None else b""
-            self._delete(leg.relay, context.call_id, tag, b"")
+        if message is not None and message.tag(TO):
+            return
+        early = context.claim.early if context.claim is not None else None
+        tag = message.tag(FROM) if message is not None else early.caller_tag if early is not None else b""
+        self._delete(leg.relay, context.call_id, tag, b"")
 
     # -- events
 
@@ -215,15 +217,13 @@ class Media:
         if ask is None or ask.relay.address != event.relay:
             return
         if reply.result == "ok" and (reply.sdp or ask.command == "delete"):
-            del self._asks[reply.cookie]
-            ask.done(reply.sdp)
+            self._over(ask)[0](reply.sdp)
         elif ask.others:
             self._next(ask)
         else:
-            del self._asks[reply.cookie]
             self._node.count["ng_failed"] += 1
             status = _NO_ROOM if reply.result == "load limit" else _NOT_ACCEPTABLE
-            ask.failed(status, reply.reason or reply.result)
+            self._over(ask)[1](status, reply.reason or reply.result)
 
     def relay_state(self, event: RelayState) -> None:
         """The connection to a relay came up (what waits for it goes at once) or was reset (new calls go elsewhere)."""
@@ -245,6 +245,7 @@ class Media:
             if not context.targets:  # cancelled meanwhile
                 return
             self.choose(context)
+            self.requests.give_token(context, message)
             self.ownership.retarget(context)
             self._ask_for_offer(context, message, to_tag, looked=True)
 
@@ -269,7 +270,7 @@ class Media:
                 context.media.offered = True
                 self.requests.give_token(context, message)
                 self.ownership.retarget(context)
-            _set_body(context, message, sdp)
+            _set_body(context, sdp)
             self.relays.place(ask.relay)
             self.forwarding.launch(context)
 
@@ -295,7 +296,7 @@ class Media:
         ask = self._new("answer", leg.relay, fields)
 
         def done(sdp: bytes) -> None:
-            _set_body(context, message, sdp)
+            _set_body(context, sdp)
             self.inside.forward_ack(context)
 
         def failed(status: int, reason: str) -> None:
@@ -357,6 +358,13 @@ class Media:
         self._asks[ask.cookie] = ask
         self._try(ask)
 
+    def _over(self, ask: Ask) -> tuple[Done, Failed]:
+        """It has its answer: forget it. What it calls refers to it; no cycle is left behind for the collector."""
+        del self._asks[ask.cookie]
+        calls = ask.done, ask.failed
+        ask.done, ask.failed = _nothing, _nothing_failed
+        return calls
+
     def _try(self, ask: Ask) -> None:
         node = self._node
         ask.tries += 1
@@ -371,9 +379,8 @@ class Media:
         if ask.others and ask.tries >= OFFER_TRIES:
             self._next(ask)
         elif ask.tries >= OTHER_TRIES:
-            del self._asks[ask.cookie]
             self._node.count["ng_failed"] += 1
-            ask.failed(_NO_ROOM, f"relay {relay.pod or relay.address[0]} does not answer")
+            self._over(ask)[1](_NO_ROOM, f"relay {relay.pod or relay.address[0]} does not answer")
         else:
             self._try(ask)
 
@@ -388,13 +395,14 @@ def has_sdp(message: Message) -> bool:
     return bool(message.body) and message.value(CONTENT_TYPE)[:15].lower() == b"application/sdp"
 
 
-def _set_body(context: Context, message: Message, sdp: bytes) -> None:
-    """The request goes on with this body. Its context holds the lines of `message` from the second on."""
+def _set_body(context: Context, sdp: bytes) -> None:
+    """The request goes on with this body."""
     context.body = sdp
     line = b"Content-Length: %d" % len(sdp)
-    at = message.first.get(CONTENT_LENGTH)
-    assert context.lines is not None
-    if at is None:
-        context.lines.append(line)
-    else:
-        context.lines[at - 1] = line
+    lines = context.lines
+    assert lines is not None
+    for number, old in enumerate(lines):
+        if old.partition(b":")[0].strip().lower() in (b"content-length", b"l"):
+            lines[number] = line
+            return
+    lines.append(line)

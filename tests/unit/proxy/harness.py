@@ -113,6 +113,7 @@ class Proxy:
             return []
         todo = self.core.feed(event, self.world.now)
         self.all += todo
+        assert "internal_errors" not in self.count, self.logged("internal-error")
         for action in todo:
             if isinstance(action, actions.Send):
                 self.sent.append(action)
