@@ -170,7 +170,7 @@ class Context:
 class Dialog:
     """A confirmed set of dialogs that this proxy knows."""
 
-    __slots__ = ("_make", "_record", "call_id", "caller_tag", "ended", "epoch", "key", "owned", "token")
+    __slots__ = ("_make", "_record", "answered", "call_id", "caller_tag", "ended", "epoch", "key", "owned", "token")
 
     def __init__(
         self,
@@ -187,6 +187,8 @@ class Dialog:
         self._record: DialogRecord | None = None
         self._make = make
         self.epoch = epoch
+        self.answered = 0.0
+        """Unix time, seconds."""
         self.owned = True
         """False: somebody else owns it now, it is kept for what is still under way."""
         self.ended = False
@@ -199,6 +201,7 @@ class Dialog:
         """A dialog that another proxy has written."""
         dialog = cls(record.key, record.call_id, record.caller.tag, None, epoch)
         dialog._record = record
+        dialog.answered = record.answered
         return dialog
 
     @property

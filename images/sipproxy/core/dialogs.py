@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .media import MediaLeg
     from .ownership import Ownership
 
+LONGEST = 10_800.0
+"""Seconds; no call outlives the relay's final timeout (DESIGN 4.5), and no record its dialog."""
+LOOK_EVERY = 60.0
 MAX_CALLEES = 16
 """Forked 2xx kept for one call; more are forwarded and served by their token."""
 
@@ -50,6 +53,7 @@ class Dialogs:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.ownership: Ownership
+        node.timers.start(LOOK_EVERY, float("-inf"), self._end_the_oldest, None)
 
     def find(self, call_id: bytes, from_tag: bytes, to_tag: bytes) -> Dialog | None:
         """The dialog of a request by its Call-ID under either tag (DESIGN 2.6)."""
@@ -100,6 +104,7 @@ class Dialogs:
             context.media,
         )
         dialog = Dialog(key, context.call_id, caller_tag, partial(self._record, answer))
+        dialog.answered = node.wall
         if context.token is not None:
             dialog.token = context.token
         if context.media is not None or self.ownership.peers.keeper is not None:
@@ -190,6 +195,18 @@ class Dialogs:
         dialog.record.callees = [callee for callee in callees if callee.tag != tag] or callees[:1]
         self.ownership.put(dialog)
         return False
+
+    def _end_the_oldest(self, _: None, now: float) -> None:
+        """A call whose BYE never came is ended here, by its owner alone (DESIGN 2.7)."""
+        node = self._node
+        peers = self.ownership.peers
+        if peers.keeper is None or peers.valid():
+            oldest = node.wall - LONGEST
+            old = [d for d in node.dialogs.values() if d.owned and not d.ended and d.answered < oldest]
+            for dialog in old:
+                self.end(dialog, "proxy")
+                self.forget(dialog)
+        node.timers.start(LOOK_EVERY, now, self._end_the_oldest, None)
 
     def forget(self, dialog: Dialog) -> None:
         """The BYE's transaction is over."""

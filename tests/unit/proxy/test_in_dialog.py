@@ -173,3 +173,15 @@ def test_the_route_of_another_port_of_ours_is_not_ours(world: World) -> None:
     [out] = proxy.hear(data, ALICE)
     assert proxy.sent[0].target == (CLUSTER[0], 5999)
     assert len(header(out, "Route")) == 1
+
+
+def test_a_call_whose_bye_never_comes_ends_after_three_hours(world: World) -> None:
+    proxy = world.proxy()
+    Call(proxy)
+    world.advance(10_700)
+    assert proxy.owned == 1
+    world.advance(200)
+    assert proxy.owned == 0
+    assert len(proxy.core.node.dialogs) == len(proxy.core.node.tokens) == 0
+    [ended] = proxy.logged("call-ended")
+    assert ended.fields["ended_by"] == "proxy"
