@@ -1,6 +1,6 @@
 # Every target does its own set-up; a target that is set up already starts at once. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-proxy bench-relay fresh clean
+.PHONY: help demo test lint bench bench-proxy bench-relay bench-idle fresh clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -14,13 +14,16 @@ test:           ## lint, then unit, property, simulation and integration tests, 
 lint:           ## ruff, mypy --strict, import contracts, generated files
 	@scripts/lint.sh
 
-bench: bench-proxy bench-relay ## both benchmarks
+bench: bench-proxy bench-relay bench-idle ## all benchmarks
 
 bench-proxy:    ## CPU per call beside Kamailio
 	@scripts/bench.sh proxy
 
 bench-relay:    ## CPU per packet beside rtpengine
 	@scripts/bench.sh relay
+
+bench-idle:     ## memory and CPU of the README's cluster with nothing to do
+	@scripts/bench.sh idle
 
 fresh:          ## the README's commands in an empty Debian 12 root (debootstrap, as root)
 	@scripts/fresh.sh
