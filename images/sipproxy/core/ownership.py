@@ -19,6 +19,7 @@ from .context import Branch, Context, Dialog
 from .events import Hop, PeerDown, StoreReply, StoreState, TargetError
 from .handover import HandOver
 from .node import Node
+from .orphans import Orphans
 from .peers import Peers
 from .routing import Target
 
@@ -41,6 +42,7 @@ class Ownership:
         self.peers = Peers(node)
         self.claims = Claims(node, self.peers, adopt)
         self.adoption = Adoption(node, self.peers, adopt)
+        self.orphans = self.adoption.orphans = Orphans(node, self.peers, self.adoption, adopt)
         self.handover = HandOver(node, self.peers, self.adoption)
         self.claims.response_of_dialog = self._response_of_dialog
         self.peers.own_empty = lambda: self.empty
@@ -57,11 +59,12 @@ class Ownership:
         claims, adoption = self.claims, self.adoption
         self.requests = claims.requests = adoption.requests = requests
         self.forwarding = claims.forwarding = forwarding
-        self.dialogs = claims.dialogs = adoption.dialogs = self.handover.dialogs = dialogs
+        self.dialogs = claims.dialogs = adoption.dialogs = dialogs
+        self.handover.dialogs = self.orphans.dialogs = dialogs
         self.engine = claims.engine = engine
         self.media = claims.media = media
         self.peers.beaten = adoption.beaten
-        self.peers.fell = adoption.look_for_orphans
+        self.peers.fell = self.orphans.look
 
     @property
     def empty(self) -> bool:
