@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from sipfleet import render
+from sipfleet import admin, render
 from sipfleet.api import MediaPool, SipCluster
-from sipfleet.local import addresses, admin
+from sipfleet.local import addresses
 from sipfleet.local.errors import LocalError
 from sipfleet.local.events import Events
 from sipfleet.local.pods import Pods, Rendered

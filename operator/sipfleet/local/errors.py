@@ -17,8 +17,8 @@ class AddressError(LocalError):
     """An address cannot be used or handed out."""
 
 
-class StoreError(LocalError):
-    """The store cannot be started or does not answer."""
+class StoreServerError(LocalError):
+    """The store cannot be started."""
 
 
 class ReleaseError(LocalError):

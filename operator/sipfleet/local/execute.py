@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from sipfleet.local import admin
+from sipfleet import admin
 from sipfleet.local.addresses import ADMIN_PORT
 from sipfleet.local.errors import AddressError
 from sipfleet.local.events import Events

@@ -12,11 +12,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sipfleet.local.errors import StoreError
 from sipfleet.local.report import plain_line
 from sipfleet.local.supervisor import Supervisor
 from sipfleet.local.tables import age, state
 from sipfleet.local.view import pod_row, resource_row
+from sipfleet.store import StoreError
 
 EVENTS = 8
 CALLS = 6

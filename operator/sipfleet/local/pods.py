@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from sipfleet.local import admin, probes
+from sipfleet import admin, probes
 from sipfleet.local.addresses import ADMIN_PORT, NG_PORT
 from sipfleet.local.backoff import Backoff
 from sipfleet.local.children import Child, bound_log, exit_text, last_line, stop_all

@@ -11,13 +11,12 @@ import sipcore
 from sipfleet.api import ManifestError, parse_manifests, scaled
 from sipfleet.local import releases
 from sipfleet.local.apiserver import Answer, ApiServer, Handler, Request, problem
-from sipfleet.local.errors import LocalError
 from sipfleet.local.sets import SetState
 from sipfleet.local.slots import Slot
 from sipfleet.local.state import StateDirectory
-from sipfleet.local.store import MAX_ROWS
 from sipfleet.local.supervisor import Supervisor
 from sipfleet.local.view import pod_row, resource_row, srv_rows
+from sipfleet.store import MAX_ROWS, StoreError
 
 FRESH = 0.2
 """Seconds: what is told of pods is not older than this, or than their own last heartbeat."""
@@ -146,7 +145,7 @@ class Routes:
         try:
             for one in self._supervisor.sets.clusters():
                 rows += await self._supervisor.store.calls(one.namespace, one.name, _limit(request))
-        except LocalError as error:
+        except StoreError as error:
             return problem(503, str(error))
         return 200, rows
 
@@ -156,7 +155,7 @@ class Routes:
         try:
             for one in self._supervisor.sets.clusters():
                 rows += await self._supervisor.store.cdrs(one.namespace, one.name, since, _limit(request))
-        except LocalError as error:
+        except StoreError as error:
             return problem(503, str(error))
         return 200, rows
 

@@ -7,14 +7,15 @@ import asyncio
 import msgspec
 
 from sipcore.record import Lease
-from sipfleet.local import admin, observe
+from sipfleet import admin
+from sipfleet.local import observe
 from sipfleet.local.addresses import ADMIN_PORT
 from sipfleet.local.events import Events
 from sipfleet.local.pods import Pods
 from sipfleet.local.sets import Sets
 from sipfleet.local.slots import Slot
-from sipfleet.local.store import StoreReader
 from sipfleet.plan.types import SlotObservation
+from sipfleet.store import StoreReader
 
 
 class Sight:

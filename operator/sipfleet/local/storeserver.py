@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from sipfleet.local.backoff import Backoff
 from sipfleet.local.children import Child, bound_log, exit_text, stop_all
-from sipfleet.local.errors import StoreError
+from sipfleet.local.errors import StoreServerError
 from sipfleet.local.events import Events
 from sipfleet.local.state import StateDirectory
-from sipfleet.local.store import StoreReader, prepare_server
+from sipfleet.local.store import prepare_server
+from sipfleet.store import StoreReader
 
 START_LIMIT = 5.0
 
@@ -21,7 +22,7 @@ class StoreServer:
     """Keeps one redis-server running; it comes back empty."""
 
     def __init__(self, state: StateDirectory, events: Events, net: str, ended: Callable[[], None]) -> None:
-        """`ended` is called at each death. Raises `StoreError` when there is no redis-server to run."""
+        """`ended` is called at each death. Raises `StoreServerError` when there is no redis-server to run."""
         self.url, self._argv = prepare_server(state, net)
         self.child: Child | None = None
         self.restarts = 0
@@ -39,14 +40,16 @@ class StoreServer:
     async def start(self, reader: StoreReader) -> None:
         """Start it and wait until it answers.
 
-        Raises `StoreError` with the end of its log when it does not.
+        Raises `StoreServerError` with the end of its log when it does not.
         """
         self._spawn()
         deadline = time.monotonic() + START_LIMIT
         while not await reader.ping():
             if self.child is None or time.monotonic() > deadline:
                 tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
-                raise StoreError(f"the store {' '.join(self._argv)} does not start; its log {self._log} ends:\n{tail}")
+                raise StoreServerError(
+                    f"the store {' '.join(self._argv)} does not start; its log {self._log} ends:\n{tail}"
+                )
             await asyncio.sleep(0.01)
 
     def _spawn(self) -> None:
@@ -54,7 +57,7 @@ class StoreServer:
         try:
             self.child = Child(self._argv, self._log, self._ended)
         except OSError as error:
-            raise StoreError(f"{self._argv[0]}: {error}") from None
+            raise StoreServerError(f"{self._argv[0]}: {error}") from None
 
     def _ended(self, child: Child, status: int) -> None:
         self.child = None
@@ -77,7 +80,7 @@ class StoreServer:
     def _again(self) -> None:
         try:
             self._spawn()
-        except StoreError as error:
+        except StoreServerError as error:
             self._events.warn("CannotStart", "store", str(error))
             self._retry = asyncio.get_running_loop().call_later(self._backoff.died(0.0, 0.0) or 1.0, self._again)
 

@@ -29,11 +29,11 @@ from sipfleet.local.sets import Sets, SetState
 from sipfleet.local.sight import Sight
 from sipfleet.local.slots import Slot
 from sipfleet.local.state import StateDirectory
-from sipfleet.local.store import StoreReader
 from sipfleet.local.storeserver import StoreServer
 from sipfleet.local.tables import URGENT
 from sipfleet.plan import plan
 from sipfleet.plan.types import Observed, Phase, SetStatus
+from sipfleet.store import StoreReader
 
 INTERVAL = 1.0
 STORE_INTERVAL, STORE_LOOKS = 0.02, 100
