@@ -88,7 +88,12 @@ FULL: dict[str, dict[str, Any]] = {
         "rollout": {"surge": 1, "drainTimeoutAction": "Cut", "migrateAfter": 3},
         "store": {"managed": {}, "url": "redis://127.0.0.1:6379/0"},
         "version": "1.0",
-        "dns": {"ttl": 3},
+        "dns": {
+            "ttl": 3,
+            "zone": "test",
+            "rfc2136": {"server": "127.0.0.1", "port": 53, "tsigSecretRef": {"name": "key"}},
+            "externalDNS": {},
+        },
         "mediaPools": ["a", "b"],
         "capacity": 10,
     },
@@ -103,7 +108,11 @@ FULL: dict[str, dict[str, Any]] = {
     },
 }
 EITHER = {
-    "SipCluster": [([("autoscale",)], [("replicas",)]), ([("store", "managed")], [("store", "url")])],
+    "SipCluster": [
+        ([("autoscale",)], [("replicas",)]),
+        ([("store", "managed")], [("store", "url")]),
+        ([("dns", "rfc2136")], [("dns", "externalDNS")]),
+    ],
     "MediaPool": [
         ([("autoscale",)], [("replicas",)]),
         ([("ports", "base"), ("ports", "count")], [("ports", "min"), ("ports", "max"), ("ports", "mode")]),

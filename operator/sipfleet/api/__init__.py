@@ -9,7 +9,7 @@ from .errors import Fault, ManifestError
 from .manifest import load_manifests, parse_manifests, validated
 from .mediapool import Interface, MediaPool, MediaPoolSpec, Ports, Timeouts
 from .report import remembered, report
-from .sipcluster import Dns, Listener, Route, Routing, SipCluster, SipClusterSpec
+from .sipcluster import Dns, ExternalDns, Listener, Rfc2136, Route, Routing, SecretRef, SipCluster, SipClusterSpec
 from .status import MediaPoolStatus, SipClusterStatus
 from .wanted import desired, revision, scaled
 
@@ -21,6 +21,7 @@ __all__ = [
     "Autoscale",
     "Dns",
     "Exposure",
+    "ExternalDns",
     "Fault",
     "Interface",
     "Listener",
@@ -31,9 +32,11 @@ __all__ = [
     "ObjectMeta",
     "Ports",
     "Resource",
+    "Rfc2136",
     "Rollout",
     "Route",
     "Routing",
+    "SecretRef",
     "SipCluster",
     "SipClusterSpec",
     "SipClusterStatus",

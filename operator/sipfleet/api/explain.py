@@ -10,7 +10,20 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from .fields import ADDRESS, BROKEN_RULE, DNS_LABEL, DOMAIN, PERCENT, PREFIX, SIP_TARGET, STORE_URL, VERSION, Rule
+from .fields import (
+    ADDRESS,
+    BROKEN_RULE,
+    DNS_LABEL,
+    DOMAIN,
+    HOST,
+    OBJECT_NAME,
+    PERCENT,
+    PREFIX,
+    SIP_TARGET,
+    STORE_URL,
+    VERSION,
+    Rule,
+)
 from .schema import Schema, structural
 
 SHOWN = 60
@@ -22,6 +35,8 @@ WORDS = {
     VERSION: "a version such as 0.1.0 (in quotes when it looks like a number)",
     PREFIX: "the beginning of a user part, such as +49 or 00",
     ADDRESS: "an IPv4 or IPv6 address such as 192.0.2.1",
+    HOST: "a host name or an IP address without a port",
+    OBJECT_NAME: "lower-case letters, digits, '-' and '.', as in the name of an object",
     STORE_URL: "redis://HOST:PORT/DB or rediss:// without credentials",
     PERCENT: '"1%" to "99%"',
 }

@@ -194,6 +194,8 @@ VERSION = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 PREFIX = r"^\+?[0-9A-Za-z*#._-]*$"
 STORE_URL = r"^rediss?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[0-9]{1,2})?$"
 ADDRESS = r"^[0-9A-Fa-f.:]+$"
+HOST = r"^([0-9A-Fa-f.:]+|[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?)$"
+OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 PERCENT = r"^[1-9][0-9]?%$"
 
 Label = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=50)]

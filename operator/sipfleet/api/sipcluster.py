@@ -7,7 +7,21 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from .common import Resource, SetSpec
-from .fields import PREFIX, SIP_TARGET, Domain, Label, Port, Rule, SpecModel, list_of, sip_target, unique, whole
+from .fields import (
+    HOST,
+    OBJECT_NAME,
+    PREFIX,
+    SIP_TARGET,
+    Domain,
+    Label,
+    Port,
+    Rule,
+    SpecModel,
+    list_of,
+    sip_target,
+    unique,
+    whole,
+)
 from .status import SipClusterStatus
 
 Target = Annotated[str, StringConstraints(pattern=SIP_TARGET, max_length=80), AfterValidator(sip_target)]
@@ -57,11 +71,49 @@ class Routing(SpecModel):
     )
 
 
+class SecretRef(SpecModel):
+    """A Secret in the namespace of the resource."""
+
+    name: Annotated[str, StringConstraints(pattern=OBJECT_NAME, min_length=1, max_length=253)]
+
+
+class Rfc2136(SpecModel):
+    """A primary name server that takes dynamic updates (RFC 2136)."""
+
+    server: Annotated[str, StringConstraints(pattern=HOST, min_length=1, max_length=253)]
+    """Name or address of the zone's primary server."""
+    port: Port = 53
+    """UDP and TCP port of it."""
+    tsig_secret_ref: SecretRef | None = None
+    """The key that signs queries and updates (RFC 8945): a Secret with `name`, `secret` (base64, as in the server's
+    configuration) and `algorithm` (`hmac-sha256` where it is left out). Without it nothing is signed, and the server
+    has to trust our address."""
+
+
+class ExternalDns(SpecModel):
+    """A DNSEndpoint object (externaldns.k8s.io/v1alpha1), which ExternalDNS publishes."""
+
+
 class Dns(SpecModel):
-    """The published SRV records (RFC 3263)."""
+    """The published records: NAPTR, SRV, and the addresses of their targets (RFC 3263)."""
 
     ttl: Annotated[int, whole(1, 3600)] = 30
     """Time to live of the records in seconds."""
+    zone: Domain | None = None
+    """The zone that all of `spec.domains` lie in. Without it each domain is a zone of its own."""
+    rfc2136: Rfc2136 | None = None
+    """Publish by dynamic updates of a name server. Exclusive with `externalDNS`."""
+    external_dns: Annotated[ExternalDns | None, Field(alias="externalDNS")] = None
+    """Publish through ExternalDNS. Exclusive with `rfc2136`; with neither, only the names inside the cluster exist."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "",
+            "at most one of rfc2136 and externalDNS",
+            "!(has(self.rfc2136) && has(self.externalDNS))",
+            lambda m: m.rfc2136 is None or m.external_dns is None,
+        ),
+    )
 
 
 class SipClusterSpec(SetSpec):
@@ -111,6 +163,12 @@ class SipClusterSpec(SetSpec):
             "routes for domains of spec.domains only (the cluster is no open relay)",
             "self.routing.routes.all(r, !has(r.domain) || r.domain in self.domains)",
             lambda m: all(route.domain is None or route.domain in m.domains for route in m.routing.routes),
+        ),
+        Rule(
+            "dns.zone",
+            "a zone that all of spec.domains lie in",
+            "!has(self.dns.zone) || self.domains.all(d, d == self.dns.zone || d.endsWith('.' + self.dns.zone))",
+            lambda m: m.dns.zone is None or all(f".{domain}".endswith(f".{m.dns.zone}") for domain in m.domains),
         ),
     )
 

@@ -149,6 +149,34 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], tuple[str, str, str]]] = [
         ),
     ),
     (
+        CLUSTER,
+        {"dns": {"rfc2136": {"server": "192.0.2.53"}, "externalDNS": {}}},
+        (
+            "spec.dns",
+            '{"rfc2136": {"server": "192.0.2.53"}, "externalDNS": {}}',
+            "at most one of rfc2136 and externalDNS",
+        ),
+    ),
+    (
+        CLUSTER,
+        {"dns": {"rfc2136": {"server": "192.0.2.53", "tsigSecretRef": {"name": "dns-key", "secret": "aGk="}}}},
+        ("spec.dns.rfc2136.tsigSecretRef.secret", 'an unknown field with "aGk="', "name"),
+    ),
+    (
+        CLUSTER,
+        {"dns": {"rfc2136": {"server": "ns1.example.test:53"}}},
+        (
+            "spec.dns.rfc2136.server",
+            '"ns1.example.test:53"',
+            "a host name or an IP address without a port, at most 253 characters",
+        ),
+    ),
+    (
+        CLUSTER,
+        {"domains": ["example.test", "badexample.test"], "dns": {"zone": "example.test"}},
+        ("spec.dns.zone", '"example.test"', "a zone that all of spec.domains lie in"),
+    ),
+    (
         POOL,
         {"ports": {"min": 20000}},
         ("spec.ports", '{"min": 20000}', "min and max, and neither base nor count, when mode is range"),
@@ -226,6 +254,25 @@ def test_defaults_are_those_of_the_design() -> None:
     assert pool.spec.interfaces[0].ip_families == ("IPv4",)
     assert (cluster.namespace, cluster.spec.listeners[0].port) == ("default", 5060)
     assert cluster.spec.store.managed is not None
+
+
+def test_where_dns_is_published_is_taken_as_it_is_given_and_printed_so_again() -> None:
+    spec = {
+        "domains": ["example.test", "voice.example.test"],
+        "dns": {
+            "zone": "example.test",
+            "rfc2136": {"server": "2001:db8::53", "tsigSecretRef": {"name": "dns-key"}},
+        },
+    }
+    cluster = validated(changed(CLUSTER, spec))
+    assert isinstance(cluster, SipCluster)
+    assert cluster.to_wire()["spec"]["dns"] == {
+        "ttl": 30,
+        "zone": "example.test",
+        "rfc2136": {"server": "2001:db8::53", "port": 53, "tsigSecretRef": {"name": "dns-key"}},
+    }
+    external = validated(changed(CLUSTER, {"dns": {"externalDNS": {}}}))
+    assert external.to_wire()["spec"]["dns"] == {"ttl": 30, "externalDNS": {}}
 
 
 def test_a_null_is_a_field_that_is_not_there() -> None:

@@ -17,6 +17,8 @@ IN_PLACE: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (CLUSTER, {"routing": {"routes": [{"name": "a", "targets": ["sip:127.0.0.1:7070"]}]}}),
     (CLUSTER, {"rollout": {"surge": 2, "drainTimeout": 60}}),
     (CLUSTER, {"dns": {"ttl": 5}}),
+    (CLUSTER, {"dns": {"zone": "test", "rfc2136": {"server": "192.0.2.53", "tsigSecretRef": {"name": "key"}}}}),
+    (CLUSTER, {"dns": {"externalDNS": {}}}),
     (CLUSTER, {"mediaPools": ["media"]}),
     (POOL, {"replicas": 3}),
     (POOL, {"rollout": {"migrateAfter": 300}}),
