@@ -1,6 +1,6 @@
 # Every target does its own set-up; a target that is set up already starts at once. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-proxy bench-relay bench-idle fresh clean
+.PHONY: help demo test lint bench bench-proxy bench-relay bench-idle images fresh clean
 
 help:           ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
@@ -24,6 +24,9 @@ bench-relay:    ## CPU per packet beside rtpengine
 
 bench-idle:     ## memory and CPU of the README's cluster with nothing to do
 	@scripts/bench.sh idle
+
+images:         ## container images as archives in dist/images (buildah on a base of debootstrap, as root)
+	@scripts/images.sh
 
 fresh:          ## the README's commands in an empty Debian 12 root (debootstrap, as root)
 	@scripts/fresh.sh

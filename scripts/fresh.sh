@@ -14,9 +14,7 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$here"
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
-SUITE=bookworm
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/sipfleet/fresh
-BASE=$CACHE/$SUITE-minbase.tar
 
 say() { printf '==> %s\n' "$*"; }
 die() {
@@ -29,35 +27,7 @@ for tool in debootstrap unshare git; do
     command -v "$tool" >/dev/null || die "$tool is missing: apt-get install -y debootstrap util-linux git"
 done
 
-# --- the base: made once, kept as an archive -----------------------------------------------------------------------
-
-host_is_debian_12() { (. /etc/os-release && [ "${ID:-}" = debian ] && [ "${VERSION_CODENAME:-}" = "$SUITE" ]) 2>/dev/null; }
-
-# Where this host gets the suite from; Debian's own address where it does not get it.
-mirror() {
-    local found=
-    if host_is_debian_12; then
-        # shellcheck disable=SC2016  # the fields are apt's
-        found=$(apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
-            awk -v suite="$SUITE" '$1 == suite && $2 == "main" { print $3; exit }')
-    fi
-    echo "${found:-http://deb.debian.org/debian}"
-}
-
-make_base() {
-    local building=$CACHE/base.$$ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-    say "debootstrap $SUITE (minbase) into the cache; once"
-    mkdir -p "$CACHE"
-    debootstrap --variant=minbase ${keyring:+$([ -e "$keyring" ] && echo "--keyring=$keyring")} \
-        "$SUITE" "$building" "$(mirror)" >"$CACHE/debootstrap.log" 2>&1 || {
-        tail -n 20 "$CACHE/debootstrap.log" >&2
-        rm -rf --one-file-system "$building"
-        die "debootstrap failed"
-    }
-    rm -f "$building"/var/cache/apt/archives/*.deb
-    tar -C "$building" -cf "$BASE.part" . && mv "$BASE.part" "$BASE"
-    rm -rf --one-file-system "$building"
-}
+. scripts/minbase.sh
 
 # --- how this host reaches its package sources -----------------------------------------------------------------------
 
@@ -127,7 +97,7 @@ readme_commands() {
 }
 
 started=$SECONDS
-[ -e "$BASE" ] || make_base
+make_minbase
 base_seconds=$((SECONDS - started))
 
 root=$CACHE/root.$$
@@ -143,7 +113,7 @@ trap 'exit 143' TERM
 
 say "unpacking the bare root"
 mkdir -p "$root"
-tar -C "$root" -xf "$BASE"
+tar -C "$root" -xf "$MINBASE"
 copy_access
 mkdir -p "$root/home/new" "$root/srv"
 [ -z "$(git status --porcelain)" ] || say "note: uncommitted changes are not part of this run"
