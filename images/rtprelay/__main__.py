@@ -11,9 +11,12 @@ from pathlib import Path
 
 import msgspec
 
+from rtprelay.configfile import ConfigFile
 from rtprelay.core.ports import PortSpec
+from rtprelay.core.slots import advertise
 from rtprelay.log import Logger
 from rtprelay.server import Relay
+from rtprelay.waiting import wait_for_slot
 from sipcore import __version__
 from sipcore.config import RelayConfig, parse_config
 from sipcore.errors import ConfigError
@@ -46,6 +49,14 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+def read_config(path: Path) -> RelayConfig:
+    """Raises `ConfigError`, `OSError`."""
+    try:
+        return parse_config(path.read_text("utf-8"), path.suffix, RelayConfig, os.environ)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"configuration file: {error}") from None
+
+
 def configuration(arguments: argparse.Namespace) -> RelayConfig:
     """Flags over file over defaults.
 
@@ -56,8 +67,7 @@ def configuration(arguments: argparse.Namespace) -> RelayConfig:
         given["interfaces"] = arguments.interface
     pod = {n: v for n in ("namespace", "set", "name", "uid") if (v := getattr(arguments, f"pod_{n}")) is not None}
     if arguments.config:
-        path = Path(arguments.config)
-        base = parse_config(path.read_text(), path.suffix, RelayConfig)
+        base = read_config(Path(arguments.config))
         fields = {name: getattr(base, name) for name in base.__struct_fields__}
     elif "interfaces" in given:
         fields = {}
@@ -75,14 +85,22 @@ def configuration(arguments: argparse.Namespace) -> RelayConfig:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a relay; exit status 0 after a drain or SIGINT, 1 when an address is taken, 2 for a bad configuration."""
     arguments = parser().parse_args(argv)
+    file = ConfigFile(Path(arguments.config)) if arguments.config else None
     try:
         config = configuration(arguments)
-        config.pod.uid = config.pod.uid or os.urandom(8).hex()
+        config.pod.uid = config.pod.incarnation(os.urandom(8))
         log = Logger(config.pod.name, config.log_level)
         broken = frozenset(filter(None, os.environ.get("SIPFLEET_BREAK", "").split(",")))
         if broken:
             log("warning", "broken_on_purpose", switches=sorted(broken))
         raise_file_limit()
+        advertised = ""
+        if config.slots_file:
+            found = wait_for_slot(config, log)
+            if found is None:
+                return 0
+            advertised = found
+            config.interfaces = advertise(config.interfaces, advertised)
         relay = Relay(config, log, broken)
     except ConfigError as error:
         print(f"rtprelay: {error}", file=sys.stderr)
@@ -92,15 +110,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if warning := overlap(PortSpec.parse(config.ports), EPHEMERAL):
         log("warning", "ephemeral_ports", reason=warning)
-    if arguments.config:
+    if file is not None:
         uid = config.pod.uid
 
-        def reload() -> RelayConfig:
+        def load() -> RelayConfig:
             new = configuration(arguments)
             new.pod.uid = new.pod.uid or uid
+            if advertised:
+                new.interfaces = advertise(new.interfaces, advertised)
             return new
 
-        relay.reload = reload
+        file.load = load
+        relay.file = file
     relay.run()
     return 0
 

@@ -72,23 +72,31 @@ def status(relay: Relay) -> dict[str, object]:
 
 
 def reload(relay: Relay) -> Reply:
-    """Take in what may change in place; 409 with the fields that may not."""
-    if relay.reload is None:
+    """Take in what may change in place; 409 with the fields that may not. The result is logged."""
+    file = relay.file
+    if file is None:
         return text(409, "no configuration file was given at start")
+    file.replaced(file.next_at)
     try:
-        new = relay.reload()
+        new = file.load()
     except (ConfigError, OSError) as error:
-        return text(400, str(error))
+        return _refused(relay, 400, str(error))
     old = relay.config
     fixed = [
         name for name in new.__struct_fields__ if name not in IN_PLACE and getattr(new, name) != getattr(old, name)
     ]
     if fixed:
-        return text(409, f"cannot change in place: {', '.join(fixed)}")
+        return _refused(relay, 409, f"cannot change in place: {', '.join(fixed)}")
     relay.config = new
     relay.log.level = new.log_level
     relay.feed(Configure(new))
+    relay.log("info", "reloaded")
     return text(200, "ok")
+
+
+def _refused(relay: Relay, status: int, why: str) -> Reply:
+    relay.log("warning", "reload_refused", error=why)
+    return text(status, why)
 
 
 class Admin(Connection):

@@ -21,7 +21,7 @@ class LeaseBeat(LeaseKeeper):
             pod=pod.name,
             uid=pod.uid,
             set=pod.set,
-            ordinal=pod.ordinal,
+            ordinal=pod.slot,
             version=__version__,
             revision=pod.revision,
             address=address,

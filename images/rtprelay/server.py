@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from random import SystemRandom
 
+from rtprelay.configfile import ConfigFile
 from rtprelay.core import RelayCore
 from rtprelay.core.events import (
     Action,
@@ -60,8 +61,7 @@ class Relay:
         self.config = config
         self.log = log
         self.broken = broken
-        self.reload: Callable[[], RelayConfig] | None = None
-        """Reads the configuration file again."""
+        self.file: ConfigFile | None = None
         self.started = now
         self.stopping = False
         self._exit_when_empty = False
@@ -118,6 +118,8 @@ class Relay:
             self.feed(Timer(), now)
         if self.link is not None:
             self._tend_store(now)
+        if self.file is not None and self.file.next_at <= now and self.file.replaced(now):
+            self._load_file()
         if self._exit_when_empty and core.empty:
             self.stopping = True
 
@@ -126,6 +128,11 @@ class Relay:
         from rtprelay.admin import Admin, admin_table
 
         return Admin(sock, admin_table(self))
+
+    def _load_file(self) -> None:
+        from rtprelay.admin import reload
+
+        reload(self)
 
     def _next(self) -> float:
         at = self.core.next_timer()

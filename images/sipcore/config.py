@@ -1,25 +1,38 @@
 """Configuration files of `sipproxy` and `rtprelay` (docs/decisions/0003): TOML or JSON, read into structs.
 
-A fault is told with its path. The text is passed in; reading the file is the edge's. Durations are seconds.
+A fault is told with its path. Text and environment are passed in; reading them is the edge's. Durations are seconds.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
 from sipcore.errors import ConfigError
+from sipcore.placeholders import fill
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
+URLS = frozenset(("$.store",))
+"""Fields in which `sipcore.placeholders` encodes what it fills in."""
 
-class _Strict(msgspec.Struct, forbid_unknown_fields=True):
-    """A field that nobody knows is a fault, not a comment."""
+_LAST_NUMBER = re.compile(r"-(\d{1,9})\Z")
+
+
+class _Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A field that nobody knows is a fault, not a comment.
+
+    Defaults are not written: a program of an earlier release, which refuses fields that it does not know, reads a file
+    that a newer operator wrote for it.
+    """
 
 
 class Pod(_Strict, kw_only=True):
@@ -30,9 +43,28 @@ class Pod(_Strict, kw_only=True):
     """Name of the SipCluster or MediaPool."""
     name: str = "standalone-0"
     uid: str = ""
-    """Made at start when empty; one for each incarnation."""
-    ordinal: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Of this process alone: whoever starts processes one by one gives each its own. Empty: made at start."""
+    object_uid: str = ""
+    """`metadata.uid` of the Kubernetes pod, the same for every process that runs in it, one after another."""
+    ordinal: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Left out: what stands in `name`; read it as `slot`."""
     revision: str = ""
+
+    @property
+    def slot(self) -> int:
+        """The pod's place in its set: `ordinal`, else the number at the end of `name` (`media-3`), else 0."""
+        if self.ordinal is not None:
+            return self.ordinal
+        found = _LAST_NUMBER.search(self.name)
+        return int(found[1]) if found else 0
+
+    def incarnation(self, random: bytes) -> str:
+        """The UID of a process of this pod: `uid`, else made of 8 random bytes.
+
+        With an `object_uid` it is `<object uid>.<8 hex digits>`: a container that is restarted in place is another
+        incarnation, and two incarnations never share a lease (DESIGN 2.7).
+        """
+        return self.uid or (f"{self.object_uid}.{random[:4].hex()}" if self.object_uid else random.hex())
 
 
 class Listener(_Strict, kw_only=True):
@@ -90,7 +122,7 @@ class ProxyConfig(_Strict, kw_only=True):
     admin: str = ""
     """`ip:port` of the admin port; empty: none."""
     store: str = "none"
-    """`redis://...`, `unix://...` or `none`."""
+    """`redis://...`, `sentinel://...`, `unix://...` or `none`."""
     domains: list[str] = []
     routes: list[Route] = []
     media: Media = msgspec.field(default_factory=Media)
@@ -116,6 +148,9 @@ class RelayConfig(_Strict, kw_only=True):
     ng: str = "127.0.0.1:2223"
     interfaces: Annotated[list[str], msgspec.Meta(min_length=1)]
     """`[NAME/]ADDRESS[!ADVERTISED]`."""
+    slots_file: str = ""
+    """JSON `{"0": "198.51.100.7"}`: what the world calls the first interface, by the pod's slot. The relay waits until
+    its slot is in it. Empty: as `interfaces` says."""
     ports: str = "30000-40000"
     """`FIRST-LAST` or `shared:COUNT@FIRST`."""
     admin: str = ""
@@ -130,8 +165,8 @@ class RelayConfig(_Strict, kw_only=True):
 C = TypeVar("C", ProxyConfig, RelayConfig)
 
 
-def parse_config(text: str, suffix: str, kind: type[C]) -> C:
-    """Read a configuration text; `suffix` is `.toml` or `.json`.
+def parse_config(text: str, suffix: str, kind: type[C], environ: Mapping[str, str] = MappingProxyType({})) -> C:
+    """Read a configuration text; `suffix` is `.toml` or `.json`, `environ` is what `${NAME}` is filled in from.
 
     Raises `ConfigError` with the path of the field, what was given and what is allowed.
     """
@@ -145,13 +180,16 @@ def parse_config(text: str, suffix: str, kind: type[C]) -> C:
     except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
         raise ConfigError(f"configuration file: {error}") from None
     try:
-        return msgspec.convert(raw, kind)
+        config = msgspec.convert(fill(raw, environ, URLS), kind)
     except msgspec.ValidationError as error:
         raise ConfigError(f"configuration: {error}") from None
+    if config.pod.uid and config.pod.object_uid:
+        raise ConfigError("configuration: $.pod: uid and object_uid given, at most one of the two expected")
+    return config
 
 
 def endpoint(text: str, default_port: int | None = None) -> tuple[str, int]:
-    """`ip:port` or `[ip6]:port` -> (ip, port).
+    """`ip:port` or `[ip]:port` -> (ip, port). An IPv6 address needs the brackets, an IPv4 address may have them.
 
     Raises `ConfigError`.
     """

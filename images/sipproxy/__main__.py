@@ -22,6 +22,7 @@ from sipcore.admin import Handler, Reply, json_body, text
 from sipcore.config import ProxyConfig, endpoint, parse_config
 from sipcore.errors import ConfigError
 from sipcore.keys import KEY_BYTES, ClusterKey
+from sipcore.watch import EVERY, Signature, Watch, signature
 from sipproxy.adminport import serve_admin
 from sipproxy.core import ProxyCore
 from sipproxy.core.events import Configure, Cordon, Drain, Stop, Uncordon
@@ -33,6 +34,8 @@ QUIET = 2000
 """Transactions up to which a collection takes a few milliseconds at most."""
 EMPTY_POLL = 0.1
 """Seconds between looks whether a draining proxy is empty."""
+IN_PLACE = frozenset(("domains", "routes", "log_level"))
+"""Fields of the configuration that change without a restart."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +48,18 @@ def parser() -> argparse.ArgumentParser:
 
 def read_config(path: Path) -> ProxyConfig:
     """Raises `ConfigError`, `OSError`."""
-    return parse_config(path.read_text(), path.suffix, ProxyConfig)
+    try:
+        return parse_config(path.read_text("utf-8"), path.suffix, ProxyConfig, os.environ)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"configuration file: {error}") from None
+
+
+def look(path: Path) -> Signature | None:
+    """Which version of the file stands there, None when it is missing."""
+    try:
+        return signature(os.stat(path))
+    except OSError:
+        return None
 
 
 def read_key(config: ProxyConfig) -> ClusterKey:
@@ -61,12 +75,13 @@ def read_key(config: ProxyConfig) -> ClusterKey:
 class Program:
     """One running proxy."""
 
-    def __init__(self, path: Path, config: ProxyConfig, broken: frozenset[str]) -> None:
-        """Raises `ConfigError`, `OSError`."""
+    def __init__(self, path: Path, watch: Watch, config: ProxyConfig, broken: frozenset[str]) -> None:
+        """`watch` knows which version of the file `config` is. Raises `ConfigError`, `OSError`."""
         self._path = path
+        self._watch = watch
         self._config = config
         self._broken = broken
-        config.pod.uid = config.pod.uid or secrets.token_hex(8)
+        config.pod.uid = config.pod.incarnation(os.urandom(8))
         self._log = JsonLog(config.pod.name, config.log_level)
         wall = time() - clock_gettime(CLOCK_BOOTTIME)
         rng = Random(SystemRandom().getrandbits(128))
@@ -90,6 +105,7 @@ class Program:
         gc.freeze()
         gc.disable()
         self._collect_when_quiet()
+        loop.call_later(EVERY, self._watch_file)
         self._log.line("info", "started", fields={"version": __version__, "uid": self._config.pod.uid})
         await self._stop.wait()
         edge.feed(Stop())
@@ -148,23 +164,38 @@ class Program:
 
         return 200, CONTENT_TYPE, render(self.core, self._config.pod)
 
+    def _watch_file(self) -> None:
+        """Once a second: a file that was replaced is loaded as `POST /reload` does."""
+        asyncio.get_running_loop().call_later(EVERY, self._watch_file)
+        if self._watch.changed(look(self._path)):
+            self._load()
+
     def _reload(self) -> Reply:
+        self._watch.changed(look(self._path))
+        fault = self._load()
+        return text(409, fault) if fault else text(200, "reloaded")
+
+    def _load(self) -> str:
+        """Take in what may change in place; why not, when the old configuration stays. The result is logged."""
         try:
             new = read_config(self._path)
             new.pod.uid = new.pod.uid or self._config.pod.uid
             changed = [
                 name
                 for name in new.__struct_fields__
-                if name not in ("domains", "routes", "log_level") and getattr(new, name) != getattr(self._config, name)
+                if name not in IN_PLACE and getattr(new, name) != getattr(self._config, name)
             ]
             if changed:
-                return text(409, f"{', '.join(changed)}: cannot change in place; domains, routes and log_level can")
+                raise ConfigError(f"{', '.join(changed)}: cannot change in place; domains, routes and log_level can")
             self.core.check(new)
-            self._feed(Configure(new))
         except (ConfigError, OSError) as error:
-            return text(409, str(error))
+            self._log.line("warning", "reload-refused", fields={"error": str(error)})
+            return str(error)
+        self._feed(Configure(new))
         self._config = new
-        return text(200, "reloaded")
+        self._log.level = new.log_level
+        self._log.line("info", "reloaded")
+        return ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -172,11 +203,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     path = Path(arguments.config)
     broken = frozenset(filter(None, os.environ.get("SIPFLEET_BREAK", "").split(",")))
+    watch = Watch(look(path))
     try:
         config = read_config(path)
 
         async def run() -> None:
-            program = Program(path, config, broken)
+            program = Program(path, watch, config, broken)
             if not arguments.check:
                 await program.run()
 

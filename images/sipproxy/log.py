@@ -17,14 +17,14 @@ class JsonLog:
 
     def __init__(self, pod: str, level: str = "info", out: TextIO | None = None) -> None:
         self._pod = pod
-        self._threshold = LEVELS[level]
+        self.level = level
         self._out = out or sys.stderr
         self._encode = msgspec.json.Encoder().encode
         self._lines: list[bytes] = []
 
     def add(self, level: str, event: str, call_id: bytes = b"", fields: Mapping[str, object] | None = None) -> None:
         """One line, written with the next `flush`."""
-        if LEVELS[level] < self._threshold:
+        if LEVELS[level] < LEVELS[self.level]:
             return
         row: dict[str, object] = {"ts": round(time(), 3), "level": level, "pod": self._pod, "event": event}
         if call_id:

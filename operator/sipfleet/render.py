@@ -1,7 +1,8 @@
 """From manifests to the configuration files of `sipproxy` and `rtprelay`: pure, and the same for both runtimes.
 
 A pod runs what its revision says (capacity, ports, listeners, interfaces) with what changes in place taken from the
-manifest of today (domains, routes, pools). Where a pod stands comes from the runtime, as a `Place`.
+manifest of today (domains, routes, pools). Where a pod stands comes from the runtime, as a `Place`: of one pod, or of
+all pods of a revision, with `${NAME}` where they differ (`sipcore.placeholders`; a dollar in a path is written `$$`).
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from sipfleet.api import MediaPool, SipCluster
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where and who a pod is."""
+    """Where and who a pod is, or what the programs fill in for each pod of a revision."""
 
     pod: str
     uid: str
-    ordinal: int
+    """Of this process; without an ordinal the UID of the Kubernetes pod, in which processes follow one another."""
+    ordinal: int | None
+    """None: the file is for all pods of a revision, and each finds its ordinal at the end of its name."""
     revision: str
     address: str
     """The pod's own address."""
@@ -35,6 +38,12 @@ class Place:
     ng_port: int = 2223
     store: str = "none"
     key_file: str = ""
+    slots_file: str = ""
+    """Where a relay reads what the world calls its slot (docs/decisions/0007)."""
+
+    def endpoint(self, port: int) -> str:
+        """The pod's own address with a port. What is filled in later may be an IPv6 address: brackets fit both."""
+        return f"[{self.address}]:{port}" if ":" in self.address or "$" in self.address else f"{self.address}:{port}"
 
 
 def _pod(resource: SipCluster | MediaPool, place: Place) -> Pod:
@@ -42,7 +51,8 @@ def _pod(resource: SipCluster | MediaPool, place: Place) -> Pod:
         namespace=resource.namespace,
         set=resource.name,
         name=place.pod,
-        uid=place.uid,
+        uid=place.uid if place.ordinal is not None else "",
+        object_uid=place.uid if place.ordinal is None else "",
         ordinal=place.ordinal,
         revision=place.revision,
     )
@@ -73,8 +83,8 @@ def proxy_config(revision: SipCluster, today: SipCluster, place: Place) -> Proxy
         pod=_pod(revision, place),
         key_file=place.key_file,
         listeners=shared + own,
-        internal=f"{place.address}:{place.hop_port}",
-        admin=f"{place.address}:{place.admin_port}",
+        internal=place.endpoint(place.hop_port),
+        admin=place.endpoint(place.admin_port),
         store=place.store,
         domains=list(today.spec.domains),
         routes=[
@@ -92,23 +102,29 @@ def proxy_config(revision: SipCluster, today: SipCluster, place: Place) -> Proxy
 
 
 def relay_config(revision: MediaPool, place: Place) -> RelayConfig:
-    """Configuration of one relay; an interface has the families of the manifest that the place has addresses of."""
+    """Configuration of one relay; an interface has the families of the manifest that the place has addresses of.
+
+    Of an address that is filled in later nobody knows the family: it stands once in each interface.
+    """
     spec = revision.spec
-    media = {"IPv4": f"{place.address}!{place.advertised}" if place.advertised else place.address}
+    own = f"{place.address}!{place.advertised}" if place.advertised else place.address
+    media = {"IPv4": own}
     if place.address6:
         media["IPv6"] = place.address6
     ports = spec.ports
     return RelayConfig(
         pod=_pod(revision, place),
-        ng=f"{place.address}:{place.ng_port}",
+        ng=place.endpoint(place.ng_port),
         interfaces=[
-            f"{interface.name}/{media[family]}"
+            f"{interface.name}/{text}"
             for interface in spec.interfaces
-            for family in interface.ip_families
-            if family in media
+            for text in (
+                [own] if "$" in place.address else [media[one] for one in interface.ip_families if one in media]
+            )
         ],
+        slots_file=place.slots_file,
         ports=f"shared:{ports.count}@{ports.base}" if ports.mode == "shared" else f"{ports.min}-{ports.max}",
-        admin=f"{place.address}:{place.admin_port}",
+        admin=place.endpoint(place.admin_port),
         store=place.store,
         capacity=spec.capacity,
         timeouts=RelayTimeouts(

@@ -72,7 +72,7 @@ class Peers:
                 pod=pod.name,
                 uid=pod.uid,
                 set=pod.set,
-                ordinal=pod.ordinal,
+                ordinal=pod.slot,
                 version=__version__,
                 revision=pod.revision,
                 address=endpoint(config.internal) if config.internal else ("", 0),

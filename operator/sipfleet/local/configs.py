@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from sipcore.placeholders import literal
 from sipfleet import admin, render
 from sipfleet.api import MediaPool, SipCluster
 from sipfleet.local import addresses
@@ -54,8 +55,8 @@ class Configs:
             admin_port=addresses.ADMIN_PORT,
             hop_port=addresses.HOP_PORT,
             ng_port=addresses.NG_PORT,
-            store=self._store,
-            key_file=str(self._state.cluster_key()),
+            store=literal(self._store),
+            key_file=literal(str(self._state.cluster_key())),
         )
         if isinstance(made_of, MediaPool):
             return render.config_text(render.relay_config(made_of, place)), made_of.spec.version, None

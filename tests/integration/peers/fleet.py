@@ -7,6 +7,7 @@ import secrets
 import signal
 import sys
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import kill
 from pathlib import Path
@@ -29,14 +30,15 @@ def status_of(admin: Address) -> dict[str, Any]:
 class Sipproxy(Peer):
     """One `sipproxy --config FILE`."""
 
-    def __init__(self, work: Path, config: dict[str, Any]) -> None:
+    def __init__(self, work: Path, config: dict[str, Any], env: Mapping[str, str] | None = None) -> None:
+        """`env` is added to ours."""
         self.name = str(config["pod"]["name"])
         host, _, port = str(config["admin"]).rpartition(":")
         self.admin = (host, int(port))
         path = work / f"{self.name}.json"
         path.write_text(json.dumps(config))
         argv = [sys.executable, "-m", "sipproxy", "--config", str(path)]
-        super().__init__(argv, work / f"{self.name}.log", lambda: bool(status_of(self.admin)))
+        super().__init__(argv, work / f"{self.name}.log", lambda: bool(status_of(self.admin)), env)
 
     @property
     def active(self) -> int:

@@ -102,6 +102,61 @@ def test_routes_are_reloaded_and_what_cannot_change_is_refused(running: tuple[Pl
         assert start_line(alice.hear("SIP/2.0")).split()[1] == "404"
 
 
+def logged(proxy: Sipproxy, event: str) -> list[dict[str, Any]]:
+    rows = [json.loads(row) for row in proxy.log.read_text().splitlines() if row.startswith("{")]
+    return [row for row in rows if row["event"] == event]
+
+
+def test_a_file_that_is_replaced_is_loaded_by_itself_and_a_bad_one_is_told_once(
+    running: tuple[Place, Sipproxy],
+) -> None:
+    place, proxy = running
+    config = place.work / "proxy-0.json"
+
+    def write(**changes: Any) -> None:
+        part = place.work / "part"
+        part.write_text(json.dumps({**place.raw, **changes}))
+        part.replace(config)
+
+    alice, bob = place.phones()
+    with alice, bob:
+        write(routes=[])
+        wait_for(lambda: len(logged(proxy, "reloaded")) == 1, 3, "it is loaded")
+        alice.send(request("OPTIONS", f"sip:bob@{DOMAIN}", source=alice.address))
+        assert start_line(alice.hear("SIP/2.0")).split()[1] == "404"
+        write(capacity=7)
+        wait_for(lambda: bool(logged(proxy, "reload-refused")), 3, "it is refused")
+        time.sleep(2.2)
+        [refused] = logged(proxy, "reload-refused")
+        assert "capacity" in refused["error"]
+        write()
+        wait_for(lambda: len(logged(proxy, "reloaded")) == 2, 3, "the good one is loaded")
+        Line(alice, bob, DOMAIN, "after").up().down()
+        assert admin(proxy, "POST", "/reload") == (200, "reloaded\n")
+        time.sleep(1.2)
+        assert len(logged(proxy, "reloaded")) == 3, "what was asked for is not loaded a second time"
+
+
+def test_what_differs_between_pods_comes_from_the_environment(place: Place) -> None:
+    host, port = place.address
+    raw = {
+        **place.raw,
+        "pod": {"name": "proxy-0", "object_uid": "${POD_UID}", "revision": "${REVISION}"},
+        "listeners": [{"address": "${POD_IP}", "port": port}],
+        "internal": "[${POD_IP}]:5070",
+    }
+    uids = []
+    for _ in range(2):
+        with Sipproxy(place.work, raw, {"POD_UID": "6f1c-11", "POD_IP": host, "REVISION": "r"}) as proxy:
+            uids.append(str(status_of(proxy.admin)["uid"]))
+            assert admin(proxy, "POST", "/reload")[0] == 200, "the same file is no change of the pod"
+            alice, bob = place.phones()
+            with alice, bob:
+                Line(alice, bob, DOMAIN, f"env{len(uids)}").up().down()
+    assert [uid.partition(".")[0] for uid in uids] == ["6f1c-11"] * 2
+    assert uids[0] != uids[1], "a container that is restarted in place is another incarnation"
+
+
 def test_a_dead_target_is_noticed_at_once_by_its_icmp_error(place: Place) -> None:
     dead = f"sip:{place.callee[0]}:5999"
     routes = [{"domain": DOMAIN, "targets": [dead, f"sip:{place.callee[0]}:{BOB_PORT}"]}]
@@ -154,6 +209,7 @@ def test_a_lone_proxy_that_drains_is_still_there_for_its_calls(running: tuple[Pl
         ({"routes": [{"targets": ["sip:name.example"]}]}, 2, "$.routes[0].targets[0]"),
         ({"store": "http://x"}, 2, "redis://"),
         ({"listeners": [{"address": "192.0.2.1"}]}, 1, "192.0.2.1"),
+        ({"pod": {"name": "${NOT_SET_HERE}"}}, 2, "$.pod.name: ${NOT_SET_HERE} given"),
     ],
 )
 def test_a_configuration_that_cannot_be_used_is_told_and_ends_it(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from sipcore.config import ProxyConfig, RelayConfig, parse_config
+import pytest
+
+from sipcore.config import ProxyConfig, RelayConfig, endpoint, parse_config
 from sipfleet.api import MediaPool, SipCluster, load_manifests
 from sipfleet.render import Place, config_text, proxy_config, relay_config
 
@@ -106,6 +109,42 @@ def test_shared_ports_and_an_advertised_address_are_written_as_the_relay_reads_t
     place = Place(pod="m-0", uid="u", ordinal=0, revision="r", address="10.0.0.7", advertised="192.0.2.9")
     config = relay_config(shared, place)
     assert (config.ports, config.interfaces[0]) == ("shared:16@20000", "core/10.0.0.7!192.0.2.9")
+
+
+ALL_PODS = Place(
+    pod="${POD_NAME}",
+    uid="${POD_UID}",
+    ordinal=None,
+    revision="12345678",
+    address="${POD_IP}",
+    store="sentinel://:${STORE_PASSWORD}@sipfleet-store:26379/sipfleet",
+    key_file="/etc/sipfleet/key/cluster.key",
+    slots_file="/etc/sipfleet/slots/slots.json",
+)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7", "2001:db8::7"])
+def test_one_file_of_a_revision_tells_each_pod_who_it_is(address: str) -> None:
+    environ = {"POD_NAME": "demo-4", "POD_UID": "6f1c", "POD_IP": address, "STORE_PASSWORD": "s@cret"}
+    proxy = parse_config(
+        config_text(proxy_config(cluster(), cluster(), replace(ALL_PODS, advertised="198.51.100.9"))),
+        ".json",
+        ProxyConfig,
+        environ,
+    )
+    assert (proxy.pod.name, proxy.pod.slot, proxy.pod.uid, proxy.pod.object_uid) == ("demo-4", 4, "", "6f1c")
+    assert [(one.address, one.advertised) for one in proxy.listeners] == [(address, "198.51.100.9")] * 2
+    assert (endpoint(proxy.internal), endpoint(proxy.admin)) == ((address, 5070), (address, 9090))
+    assert proxy.store == "sentinel://:s%40cret@sipfleet-store:26379/sipfleet"
+
+    relay = parse_config(config_text(relay_config(pool(), ALL_PODS)), ".json", RelayConfig, environ)
+    assert relay.interfaces == [f"core/{address}", f"access/{address}"]
+    assert (endpoint(relay.ng), relay.pod.slot) == ((address, 2223), 4)
+    assert relay.slots_file == "/etc/sipfleet/slots/slots.json"
+
+
+def test_no_secret_stands_in_the_text_of_a_revision() -> None:
+    assert "${STORE_PASSWORD}" in config_text(proxy_config(cluster(), cluster(), ALL_PODS))
 
 
 def test_the_programs_read_what_is_written(tmp_path: Path) -> None:
