@@ -125,10 +125,11 @@ def _media_address(sdp: bytes) -> Address | None:
     return (host[1].decode(), int(port[1])) if host and port else None
 
 
-async def rtp_echo(target: Address, source: str, timeout: float) -> bool:
+async def rtp_echo(target: Address, source: str, timeout: float, through: str | None = None) -> bool:
     """Whether RTP goes through a relay both ways: offer, answer, a packet in each direction, delete.
 
-    A relay that answers `load limit` serves what it has: that is a yes too.
+    A relay that answers `load limit` serves what it has: that is a yes too. `through` is the relay's own address, where
+    the one that it names to the world is translated on the way.
     """
     sockets: list[_Socket] = []
     call = {"call-id": f"sipfleet-probe-{secrets.token_hex(8)}", "from-tag": "a"}
@@ -142,6 +143,8 @@ async def rtp_echo(target: Address, source: str, timeout: float) -> bool:
             toward_callee, toward_caller = _media_address(offer.sdp), _media_address(answer.sdp)
             if toward_callee is None or toward_caller is None:
                 return False
+            if through is not None:
+                toward_caller, toward_callee = (through, toward_caller[1]), (through, toward_callee[1])
             await _pass(caller, toward_caller, callee)
             await _pass(callee, toward_callee, caller)
             return True

@@ -38,6 +38,10 @@ class Place:
     ng_port: int = 2223
     store: str = "none"
     key_file: str = ""
+    own_flows: bool = False
+    """A proxy here can speak to a client only where that client's packets arrive (DESIGN 2.2)."""
+    translated: bool = False
+    """The address that the world knows is translated on the way, so a relay here can only answer (docs/decisions/0007)."""
     slots_file: str = ""
     """Where a relay reads what the world calls its slot (docs/decisions/0007)."""
 

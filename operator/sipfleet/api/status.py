@@ -108,6 +108,8 @@ class SetStatusModel(WireModel):
     """The release that all pods run; while a roll lasts, both, such as `0.1.0 -> 0.2.0`."""
     address: str | None = None
     """Where the set is reached, when its pods share an address."""
+    exposure: str | None = None
+    """What `spec.exposure` came to: `loadBalancer`, `clusterIP` or `hostNetwork`."""
     pods: list[PodStatus] = Field(default_factory=list)
     plan: PlanStatus = PlanStatus()
 

@@ -1,0 +1,69 @@
+"""Events: what was done or refused, where `kubectl describe` and `kubectl get events` show it. No secret is ever in
+one."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import OrderedDict
+from datetime import UTC, datetime
+
+from sipfleet.kubernetes.client import EVENTS, Api, ApiError, Object
+from sipfleet.kubernetes.names import SetKey
+
+log = logging.getLogger("sipfleet.events")
+
+SAME = 60.0
+"""Seconds in which the same event is not told again."""
+REMEMBERED = 4096
+MESSAGE = 1000
+"""Kubernetes refuses events whose message is longer than 1,024 bytes."""
+
+
+class Events:
+    """Writes events; one that cannot be written is logged and forgotten."""
+
+    def __init__(self, api: Api, identity: str) -> None:
+        self._api = api
+        self._identity = identity
+        self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+
+    async def add(self, key: SetKey, uid: str, reason: str, message: str, *, warning: bool = False) -> None:
+        """An event about a set; `reason` is a word in CamelCase."""
+        now = datetime.now(UTC)
+        mark = (uid, reason, message)
+        if now.timestamp() - self._told.get(mark, 0.0) < SAME:
+            return
+        self._told[mark] = now.timestamp()
+        self._told.move_to_end(mark)
+        while len(self._told) > REMEMBERED:
+            self._told.popitem(last=False)
+        log.log(logging.WARNING if warning else logging.INFO, "%s: %s: %s", key, reason, message)
+        try:
+            await self._api.create(EVENTS, key.namespace, self._event(key, uid, reason, message, warning, now))
+        except ApiError as error:
+            log.warning("%s: event %s was not written: %s", key, reason, error)
+
+    def _event(self, key: SetKey, uid: str, reason: str, message: str, warning: bool, now: datetime) -> Object:
+        stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{key.name}.{secrets.token_hex(8)}", "namespace": key.namespace},
+            "involvedObject": {
+                "apiVersion": "sipfleet.io/v1alpha1",
+                "kind": key.kind,
+                "namespace": key.namespace,
+                "name": key.name,
+                "uid": uid,
+            },
+            "reason": reason,
+            "message": message[:MESSAGE],
+            "type": "Warning" if warning else "Normal",
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "count": 1,
+            "source": {"component": "sipfleet", "host": self._identity},
+            "reportingComponent": "sipfleet.io/operator",
+            "reportingInstance": self._identity,
+        }

@@ -1,0 +1,290 @@
+"""What all sets share: the connection, what is watched, the stores, and applying an object only when that changes
+something."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import secrets
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+
+from sipfleet.kubernetes import names, observe
+from sipfleet.kubernetes.client import (
+    BUDGETS,
+    BY_KIND,
+    CONFIGMAPS,
+    NODES,
+    PODS,
+    POLICIES,
+    SECRETS,
+    SERVICES,
+    STATEFULSETS,
+    Api,
+    ApiError,
+    Object,
+    Resource,
+)
+from sipfleet.kubernetes.events import Events
+from sipfleet.kubernetes.names import SetKey
+from sipfleet.kubernetes.objects import store
+from sipfleet.kubernetes.pods import Orders
+from sipfleet.kubernetes.sets import Resource as SetResource
+from sipfleet.kubernetes.sets import SetState
+from sipfleet.kubernetes.settings import Settings
+from sipfleet.kubernetes.stores import Stores
+from sipfleet.kubernetes.watch import Watch
+from sipfleet.kubernetes.workqueue import WorkQueue
+from sipfleet.plan.types import SrvRecord
+
+log = logging.getLogger("sipfleet")
+
+GENERATED = frozenset({"StatefulSet", "PodDisruptionBudget", "NetworkPolicy"})
+"""Kinds whose `metadata.generation` changes with their spec only; of the others the resourceVersion is looked at."""
+
+
+class Fleet:
+    """Everything that a pass over one set may need."""
+
+    def __init__(self, api: Api, settings: Settings) -> None:
+        self.api = api
+        self.settings = settings
+        self.queue: WorkQueue[SetKey] = WorkQueue()
+        self.sets: dict[SetKey, SetState] = {}
+        self.events = Events(api, settings.identity)
+        self.orders = Orders(lambda state: self.queue.add(state.key))
+        self.stores = Stores(self._store_changed, self._orphans)
+        self.templates: dict[SetKey, dict[str, Object]] = {}
+        """Pod template by revision."""
+        self.keyed: set[SetKey] = set()
+        """Clusters whose key is known to be there."""
+        self._passwords: dict[str, str] = {}
+        self._store_applied: dict[tuple[str, str, str], str] = {}
+        self._by_set: dict[tuple[str, SetKey], dict[str, Object]] = {}
+        self.pods = self._watch(PODS, self._owned("Pod"), observe.slim_pod)
+        self.nodes = [Watch(api, NODES, self._node_changed, keep=observe.slim_node)]
+        self.statefulsets = self._watch(STATEFULSETS, self._owned("StatefulSet"))
+        self.services = self._watch(SERVICES, self._owned("Service"))
+        self.configmaps = self._watch(CONFIGMAPS, self._owned("ConfigMap"))
+        self.budgets = self._watch(BUDGETS, self._owned("PodDisruptionBudget"))
+        self.policies = self._watch(POLICIES, self._owned("NetworkPolicy"))
+        self._watches = [self.pods, self.statefulsets, self.services, self.configmaps, self.budgets, self.policies]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _watch(
+        self,
+        resource: Resource,
+        listener: Callable[[str, Object], None],
+        keep: Callable[[Object], Object] | None = None,
+    ) -> Index:
+        return Index(self.api, resource, listener, self.settings.namespaces, keep)
+
+    # -- what stands
+
+    def of(self, index: Index, key: SetKey) -> dict[str, Object]:
+        """The objects of one set in a watched kind, by name."""
+        return index.by_set.get(key, {})
+
+    def node_of(self, pod: Object) -> Object | None:
+        name = pod["spec"].get("nodeName")
+        return self.nodes[0].get("", name) if name else None
+
+    def name_taken(self, key: SetKey) -> bool:
+        """Whether a set of the other kind had this name before."""
+        other = SetKey("MediaPool" if key.kind == "SipCluster" else "SipCluster", key.namespace, key.name)
+        if other not in self.sets or key not in self.sets:
+            return False
+        born = [(self.sets[one].manifest["metadata"].get("creationTimestamp", ""), one.kind) for one in (key, other)]
+        return born[0] > born[1]
+
+    @staticmethod
+    def now() -> float:
+        return time.time()
+
+    # -- life
+
+    async def start(self) -> None:
+        """Begin to watch; returns when everything that stands is known."""
+        watches = [*self.nodes, *(watch for index in self._watches for watch in index.watches)]
+        self._tasks = [asyncio.ensure_future(watch.run()) for watch in watches]
+        await asyncio.gather(*(watch.synced.wait() for watch in watches))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self.orders.close()
+        await self.stores.close()
+
+    # -- what changed
+
+    def set_changed(self, kind: str, manifest: Object) -> None:
+        """From the watch of SipClusters and MediaPools: `ADDED`, `MODIFIED`, `DELETED` (or None for what stands)."""
+        metadata = manifest["metadata"]
+        key = SetKey(manifest["kind"], metadata.get("namespace", ""), metadata["name"])
+        state = self.sets.get(key)
+        if kind == "DELETED":
+            if state is not None and state.uid == metadata["uid"]:
+                del self.sets[key]
+                self.queue.forget(key)
+                self.stores.forget(key)
+                self.templates.pop(key, None)
+                self.keyed.discard(key)
+            return
+        if state is None or state.uid != metadata["uid"]:
+            self.sets[key] = SetState(key, manifest)
+        else:
+            old, state.manifest = state.manifest["metadata"], manifest
+            relevant = ("generation", "deletionTimestamp", "finalizers")
+            if all(old.get(name) == metadata.get(name) for name in relevant):
+                return
+        self.queue.add(key)
+
+    def _owned(self, kind: str) -> Callable[[str, Object], None]:
+        def changed(event: str, found: Object) -> None:
+            metadata = found["metadata"]
+            key = names.owner_of(metadata.get("labels", {}), metadata.get("namespace", ""))
+            if key is None or (state := self.sets.get(key)) is None:
+                return
+            mark = (kind, metadata["name"])
+            if mark in state.applied and (event == "DELETED" or _mark(kind, found) != state.applied[mark][1]):
+                # Somebody changed what is ours, or the API server filled something in: it is applied again.
+                del state.applied[mark]
+            self.queue.add(key)
+
+        return changed
+
+    def _node_changed(self, event: str, node: Object) -> None:
+        name = node["metadata"]["name"]
+        for pod in self.pods:
+            if pod["spec"].get("nodeName") == name:
+                key = names.owner_of(pod["metadata"].get("labels", {}), pod["metadata"]["namespace"])
+                if key in self.sets:
+                    self.queue.add(key)
+
+    def _store_changed(self, key: SetKey) -> None:
+        if key in self.sets:
+            self.queue.add(key)
+
+    def _orphans(self, key: SetKey) -> list[str]:
+        """Relays of which no living lease speaks, and slots without a pod."""
+        if key.kind != "MediaPool":
+            return []
+        view = self.stores.view(key)
+        found = self.statefulsets.get(key.namespace, key.name)
+        count = int(found["spec"].get("replicas", 0)) if found is not None else 0
+        alive = {lease.pod for lease in view.leases.values()} if view is not None else set()
+        return [name for n in range(count) if (name := f"{key.name}-{n}") not in alive]
+
+    # -- deeds
+
+    async def ensure(self, state: SetState, body: Object) -> bool:
+        """Apply an object of a set unless it stands as it is; -> whether it was applied."""
+        kind, name = body["kind"], body["metadata"]["name"]
+        text = _digest(body)
+        applied = state.applied.get((kind, name))
+        if applied is not None and applied[0] == text:
+            return False
+        found = await self.api.apply(body)
+        state.applied[kind, name] = (text, _mark(kind, found))
+        return True
+
+    async def remove(self, state: SetState, kind: str, name: str) -> None:
+        """Delete an object of a set that is not needed any more."""
+        found = await self.api.get(BY_KIND[kind], state.key.namespace, name)
+        if found is not None and names.owner_of(found["metadata"].get("labels", {}), state.key.namespace) == state.key:
+            await self.api.delete(BY_KIND[kind], state.key.namespace, name, found["metadata"]["uid"])
+        state.applied.pop((kind, name), None)
+
+    async def create_once(self, body: Object) -> None:
+        """Create an object unless one of its name is there already."""
+        try:
+            await self.api.create(BY_KIND[body["kind"]], body["metadata"]["namespace"], body)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+
+    async def managed_store(self, namespace: str) -> str | None:
+        """The store of a namespace is there, owned by all sets that use it; -> its password."""
+        owners = [
+            store.owner_references(key, state.uid)
+            for key, state in sorted(self.sets.items())
+            if key.namespace == namespace
+            and state.resource is not None
+            and state.resource.spec.store.managed is not None
+        ]
+        if not owners:
+            return self._passwords.get(namespace)
+        if namespace not in self._passwords:
+            await self.create_once(store.password_secret(namespace, secrets.token_hex(24)))
+            found = await self.api.get(SECRETS, namespace, names.STORE_SECRET)
+            if found is None:
+                return None
+            self._passwords[namespace] = b64decode(found["data"][names.STORE_SECRET_KEY]).decode()
+        secret = store.password_secret(namespace, "")
+        secret.pop("stringData")
+        secret["metadata"]["ownerReferences"] = [dict(o, controller=False, blockOwnerDeletion=False) for o in owners]
+        for body in [secret, *store.store_objects(namespace, owners, self.settings)]:
+            mark = (namespace, body["kind"], body["metadata"]["name"])
+            text = _digest(body)
+            if self._store_applied.get(mark) != text:
+                await self.api.apply(body)
+                self._store_applied[mark] = text
+        return self._passwords[namespace]
+
+    async def publish(self, state: SetState, resource: SetResource, records: tuple[SrvRecord, ...]) -> None:
+        """The published SRV set is this one from now on."""
+        state.published = records
+        await self.events.add(state.key, state.uid, "Published", f"{len(records)} SRV records")
+
+    async def unpublish(self, state: SetState) -> None:
+        """Nothing of the set is published any more."""
+        state.published = ()
+
+
+class Index:
+    """The watches of one kind, one for each watched namespace, and its objects by the set that they belong to."""
+
+    def __init__(
+        self,
+        api: Api,
+        resource: Resource,
+        listener: Callable[[str, Object], None],
+        namespaces: tuple[str, ...],
+        keep: Callable[[Object], Object] | None,
+    ) -> None:
+        self.by_set: dict[SetKey, dict[str, Object]] = {}
+        self._listener = listener
+        more = {"keep": keep} if keep is not None else {}
+        self.watches = [
+            Watch(api, resource, self._changed, namespace=one, selector=names.OURS, **more)
+            for one in namespaces or (None,)
+        ]
+
+    def get(self, namespace: str, name: str) -> Object | None:
+        return next((found for watch in self.watches if (found := watch.get(namespace, name)) is not None), None)
+
+    def __iter__(self) -> Iterator[Object]:
+        return (found for watch in self.watches for found in watch)
+
+    def _changed(self, event: str, found: Object) -> None:
+        metadata = found["metadata"]
+        key = names.owner_of(metadata.get("labels", {}), metadata.get("namespace", ""))
+        if key is not None:
+            if event == "DELETED":
+                self.by_set.get(key, {}).pop(metadata["name"], None)
+            else:
+                self.by_set.setdefault(key, {})[metadata["name"]] = found
+        self._listener(event, found)
+
+
+def _mark(kind: str, found: Object) -> str:
+    metadata = found["metadata"]
+    return str(metadata.get("generation") if kind in GENERATED else metadata.get("resourceVersion"))
+
+
+def _digest(body: Object) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.blake2b(text, digest_size=12).hexdigest()

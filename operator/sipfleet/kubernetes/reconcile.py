@@ -1,0 +1,432 @@
+"""One pass over one set: observe, plan, store the status, apply what should be there, carry the actions out.
+
+It decides nothing: `sipfleet.plan` does. It may be ended at any point; the next pass, by whomever, goes on from what
+stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sipfleet.api import MediaPool, SipCluster, desired, revision
+from sipfleet.api.report import remembered, report
+from sipfleet.api.status import MediaPoolStatus, SipClusterStatus
+from sipfleet.kubernetes import exposures, names, observe, pods
+from sipfleet.kubernetes.client import SETS, ApiError, Object
+from sipfleet.kubernetes.execute import Execution
+from sipfleet.kubernetes.fleet import Fleet
+from sipfleet.kubernetes.layout import SetLayout, revision_of_slot
+from sipfleet.kubernetes.names import SetKey
+from sipfleet.kubernetes.objects import config, protection, services, store, template
+from sipfleet.kubernetes.observe import PodMemory
+from sipfleet.kubernetes.sets import (
+    KEPT_REVISIONS,
+    Resource,
+    Revision,
+    SetState,
+    last_good,
+    revisions_of,
+    wire_manifest,
+)
+from sipfleet.plan import Desired, Kind, LeaseState, Observed, Phase, Plan, SetStatus, SlotObservation, plan
+
+log = logging.getLogger("sipfleet.reconcile")
+
+HURRY = 0.5
+"""Seconds to the next look while something is under way."""
+CALM = 15.0
+"""Seconds to the next look when nothing changes: windows and deadlines pass by themselves."""
+STATUS_INTERVAL = 10.0
+"""Seconds at least between two writes of a status in which only numbers changed."""
+SETTLED = ("Cordon", "Drain")
+
+
+async def reconcile(fleet: Fleet, state: SetState) -> float:
+    """One pass; -> seconds until the next one at the latest. Raises `ApiError`."""
+    state.read()
+    if state.status is None:
+        _remember(state)
+    if not await _finalizer(fleet, state):
+        return CALM
+    known = revisions_of(fleet.of(fleet.configmaps, state.key))
+    resource = state.resource
+    problem = state.refused or (exposures.problem(resource) if resource is not None else None)
+    if problem is None and resource is not None and fleet.name_taken(state.key):
+        problem = ("NameTaken", "a SipCluster and a MediaPool of one namespace cannot have the same name")
+    if problem is not None:
+        resource = last_good(state, known)
+    if resource is None:
+        assert problem is not None
+        await _refuse(fleet, state, problem)
+        return await _deleted(fleet, state) if state.deleting else CALM
+    url = await _store(fleet, state, resource)
+    if url is None:
+        return HURRY
+    exposure = await _addresses(fleet, state, resource)
+    if exposure is None:
+        await _wait_for_address(fleet, state, resource)
+        return 1.0
+    for body in (
+        protection.disruption_budget(state.key, state.uid),
+        protection.network_policy(state.key, state.uid, resource, fleet.settings.namespace),
+    ):
+        await fleet.ensure(state, body)
+    wanted = desired(
+        resource,
+        generation=int(state.manifest["metadata"].get("generation", 0)),
+        deleting=state.deleting,
+        shared_address=exposure != "hostNetwork",
+        problem=problem,
+    )
+    await _revisions(fleet, state, resource, wanted.revision, known)
+    seen = await _observe(fleet, state, resource)
+    decided = plan(wanted, seen, time.time())
+    before = seen.status
+    state.status = decided.status
+    await _write(fleet, state, wanted, replace(seen, status=decided.status), decided)
+    await _tell(fleet, state, before, decided.status)
+    await Execution(fleet, state, resource, seen, decided, _current(fleet, state)).run()
+    if state.deleting and not seen.slots and not decided.actions:
+        return await _deleted(fleet, state)
+    return HURRY if _busy(wanted, seen, decided) else CALM
+
+
+def _remember(state: SetState) -> None:
+    """What the operator before us, or we ourselves, stored."""
+    kept = state.manifest.get("status") or {}
+    model = SipClusterStatus if state.key.kind == "SipCluster" else MediaPoolStatus
+    try:
+        status = model.model_validate(kept)
+    except ValueError as error:
+        log.error("%s: the stored status cannot be read and is made anew: %s", state.key, error)
+        status = model()
+    state.status = remembered(status)
+    state.exposure = status.exposure
+    state.published = state.status.srv_records
+    state.told_conditions = {one.type: (one.status, one.reason) for one in state.status.conditions}
+
+
+async def _finalizer(fleet: Fleet, state: SetState) -> bool:
+    """Whether the set is ours to handle: it gets our finalizer, so that a deletion drains it first."""
+    metadata = state.manifest["metadata"]
+    found = metadata.get("finalizers") or []
+    if names.FINALIZER in found:
+        return True
+    if state.deleting:
+        return False
+    state.manifest = await fleet.api.merge(
+        SETS[state.key.kind],
+        state.key.namespace,
+        state.key.name,
+        {"metadata": {"finalizers": [*found, names.FINALIZER], "resourceVersion": metadata["resourceVersion"]}},
+    )
+    return True
+
+
+async def _deleted(fleet: Fleet, state: SetState) -> float:
+    """Nothing of it is left that carries calls: the resource may go, and the garbage collector takes the rest."""
+    current = _current(fleet, state)
+    if current is not None and current.slots:
+        return HURRY
+    await fleet.unpublish(state)
+    metadata = state.manifest["metadata"]
+    left = [one for one in metadata.get("finalizers") or [] if one != names.FINALIZER]
+    try:
+        await fleet.api.merge(
+            SETS[state.key.kind],
+            state.key.namespace,
+            state.key.name,
+            {"metadata": {"finalizers": left, "uid": state.uid}},
+        )
+    except ApiError as error:
+        if error.status not in (404, 409):
+            raise
+    await fleet.events.add(state.key, state.uid, "Deleted", "drained and gone")
+    return CALM
+
+
+async def _store(fleet: Fleet, state: SetState, resource: Resource) -> str | None:
+    """The store of the set is there, or on its way; -> its URL as pods read it, None when it cannot be named yet."""
+    wanted = resource.spec.store
+    if wanted.url is not None:
+        fleet.stores.use(state.key, wanted.url)
+        return wanted.url
+    password = await fleet.managed_store(state.key.namespace)
+    if password is None:
+        return None
+    fleet.stores.use(state.key, store.store_url(state.key.namespace, store.encoded(password)))
+    return store.store_url(state.key.namespace, "${STORE_PASSWORD}")
+
+
+async def _addresses(fleet: Fleet, state: SetState, resource: Resource) -> str | None:
+    """The Services are there; -> what the exposure comes to, None while no address is known."""
+    key, uid = state.key, state.uid
+    wanted = resource.spec.exposure.type
+    trial = state.exposure or ("loadBalancer" if wanted == "auto" else wanted)
+    cluster = resource if isinstance(resource, SipCluster) else None
+    await fleet.ensure(state, services.headless_service(key, uid, cluster))
+    if wanted == "hostNetwork":
+        state.exposure, state.address = wanted, None
+        if cluster is None:
+            await fleet.ensure(state, config.slots_map(key, uid, {}))
+        return wanted
+    if cluster is not None:
+        await fleet.ensure(state, services.sip_service(key, uid, cluster, trial))
+        first = services.sip_service_name(key)
+    else:
+        assert isinstance(resource, MediaPool)
+        for ordinal in range(slots_ahead(resource, _current(fleet, state))):
+            await fleet.ensure(state, services.slot_service(key, uid, resource, trial, ordinal))
+        first = services.slot_name(key, 0)
+    made = fleet.services.get(key.namespace, first)
+    address = services.address_of(made, trial)
+    waited = time.time() - observe.unix(made["metadata"].get("creationTimestamp")) if made is not None else 0.0
+    chosen = exposures.resolve(wanted, state.exposure, address is not None, waited)
+    if chosen is None or (chosen == trial and address is None):
+        return None
+    if chosen != trial:  # `auto` came to something else: the Service changes its type in the next pass
+        state.exposure = chosen
+        return None
+    state.exposure = chosen
+    if cluster is not None:
+        state.address = address
+    else:
+        assert isinstance(resource, MediaPool)
+        await fleet.ensure(state, config.slots_map(key, uid, _slot_addresses(fleet, state, resource, chosen)))
+    return chosen
+
+
+def slots_ahead(pool: MediaPool, current: SetLayout | None) -> int:
+    """So many media slots have a Service: those that there may be, and one surge; none is taken away under a pod."""
+    spec = pool.spec
+    most = spec.autoscale.max if spec.autoscale is not None else (spec.replicas or 0)
+    return max(most + spec.rollout.surge, current.slots if current is not None else 0, 1)
+
+
+def _slot_addresses(fleet: Fleet, state: SetState, pool: MediaPool, exposure: str) -> dict[int, str]:
+    found = {}
+    for ordinal in range(slots_ahead(pool, _current(fleet, state))):
+        service = fleet.services.get(state.key.namespace, services.slot_name(state.key, ordinal))
+        if (address := services.address_of(service, exposure)) is not None:
+            found[ordinal] = address
+    return found
+
+
+async def _revisions(
+    fleet: Fleet, state: SetState, resource: Resource, wanted: str, known: Mapping[str, Revision]
+) -> None:
+    """The ConfigMap of each revision in use, with today's routing; a new one is made, an old one removed."""
+    assert state.status is not None
+    key, uid = state.key, state.uid
+    if isinstance(resource, SipCluster) and key not in fleet.keyed:
+        await _key(fleet, state)
+        fleet.keyed.add(key)
+    if wanted not in known:
+        made = template.pod_template(resource, wanted, fleet.settings)
+        known = {**known, wanted: Revision(wanted, resource, made, wire_manifest(resource), "")}
+    in_use = {wanted, state.status.revision, state.status.rolling} | {
+        pod["metadata"].get("labels", {}).get(names.REVISION) for pod in fleet.of(fleet.pods, key).values()
+    }
+    url = resource.spec.store.url or store.store_url(key.namespace, "${STORE_PASSWORD}")
+    for one in known.values():
+        if one.name in in_use and one.resource is not None:
+            text = config.revision_config(
+                one.resource, resource, one.name, url, state.address or "", state.exposure or ""
+            )
+            await fleet.ensure(state, config.revision_map(key, uid, one.name, text, one.template, one.manifest))
+    fleet.templates[key] = {one.name: one.template for one in known.values()}
+    idle = sorted((one for one in known.values() if one.name not in in_use), key=lambda one: one.created)
+    for one in idle[: max(0, len(idle) - KEPT_REVISIONS)]:
+        await fleet.remove(state, "ConfigMap", template.config_name(key, one.name))
+
+
+async def _key(fleet: Fleet, state: SetState) -> None:
+    """The cluster key is made once; another one would make all tokens of standing calls void."""
+    body = config.key_secret(state.key, state.uid, secrets.token_hex(32))
+    await fleet.create_once(body)
+
+
+def _current(fleet: Fleet, state: SetState) -> SetLayout | None:
+    """What the StatefulSet says now."""
+    found = fleet.statefulsets.get(state.key.namespace, state.key.name)
+    if found is None:
+        return None
+    spec = found["spec"]
+    partition = spec.get("updateStrategy", {}).get("rollingUpdate", {}).get("partition", 0)
+    label = spec["template"]["metadata"].get("labels", {}).get(names.REVISION, "")
+    return SetLayout(int(spec.get("replicas", 0)), label, int(partition))
+
+
+async def _observe(fleet: Fleet, state: SetState, resource: Resource) -> Observed:
+    """What stands now, of one set."""
+    key = state.key
+    relay = key.kind == "MediaPool"
+    found = observe.by_ordinal(fleet.of(fleet.pods, key))
+    reader, view = fleet.stores.reader(key), fleet.stores.view(key)
+    if reader is not None and (view is None or reader.available is None):
+        await fleet.stores.read_now(key)
+        view = fleet.stores.view(key)
+    available = bool(reader is not None and reader.available)
+    clock = asyncio.get_running_loop().time()
+    for name in set(state.memory) - {pod["metadata"]["name"] for pod in found.values()}:
+        del state.memory[name]
+    states: dict[int, LeaseState] = {}
+    unproved = []
+    for ordinal, pod in found.items():
+        name, uid = pod["metadata"]["name"], observe.pod_uid(pod)
+        memory = state.memory.get(name)
+        if memory is None or memory.uid != uid:
+            memory = state.memory[name] = PodMemory(uid)
+        living = observe.lease_of(view, name, uid)
+        states[ordinal] = observe.lease_state(memory, living, view, available, clock)
+        memory.lease = living or memory.lease
+        memory.stored = fleet.stores.stored.get((key, name))
+        running = observe.phase_of(pod, fleet.node_of(pod))[0] is Phase.RUNNING
+        quiet = living is not None and living.draining
+        if not running:
+            memory.serving, memory.misses = False, 0
+        elif not quiet and (not memory.serving or living is None) and (observe.is_ready(pod) or memory.serving):
+            unproved.append(pods.look(memory, pod, resource))
+    if unproved:
+        await asyncio.gather(*unproved)
+    now = time.time()
+    current = _current(fleet, state)
+    slots: list[SlotObservation] = []
+    for ordinal, pod in found.items():
+        node = fleet.node_of(pod)
+        memory = state.memory[pod["metadata"]["name"]]
+        evict = observe.must_leave(node) or pod["metadata"].get("annotations", {}).get(names.EVICT) == "true"
+        seen = observe.observation(pod, node, memory, states[ordinal], relay, now, evict)
+        gone = seen.phase is Phase.TERMINATING and seen.lease is LeaseState.LOST and not observe.node_ready(node)
+        slots.append(replace(seen, phase=Phase.DEAD, message="its node does not answer") if gone else seen)
+    assert state.status is not None
+    for ordinal in range(current.slots if current is not None else 0):
+        if ordinal not in found:
+            stored = fleet.stores.stored.get((key, services.slot_name(key, ordinal)))
+            slots.append(observe.unborn(ordinal, revision_of_slot(ordinal, state.status, current), stored, relay, now))
+    return Observed(
+        slots=tuple(sorted(slots, key=lambda slot: slot.ordinal)),
+        status=state.status,
+        store_available=reader.available if reader is not None else None,
+        published=state.published or (),
+        address=state.address,
+    )
+
+
+def _busy(wanted: Desired, seen: Observed, decided: Plan) -> bool:
+    """Whether something is under way that the next event might not tell of."""
+    status = decided.status
+    return bool(
+        decided.actions
+        or status.rolling
+        or status.drains
+        or wanted.deleting
+        or any(
+            not slot.serving or slot.lease is not LeaseState.ALIVE
+            for slot in seen.slots
+            if slot.phase is not Phase.FAILED
+        )
+    )
+
+
+async def _write(fleet: Fleet, state: SetState, wanted: Desired, seen: Observed, decided: Plan) -> None:
+    """Store the status: at once where more than numbers changed, for a plan must be known before it is carried out."""
+    made = report(wanted, seen, decided.status, names.selector_text(state.key))
+    wire = made.model_copy(update={"exposure": state.exposure}).model_dump(mode="json", exclude_none=True)
+    await write_status(fleet, state, wire, urgent=bool(decided.actions))
+
+
+async def write_status(fleet: Fleet, state: SetState, wire: Object, *, urgent: bool) -> None:
+    """Apply a status; one in which only numbers changed waits until the last write is old enough."""
+    matter = json.dumps(_without_numbers(wire), sort_keys=True)
+    text = json.dumps(wire, sort_keys=True)
+    old_matter, old_text, when = state.written
+    now = asyncio.get_running_loop().time()
+    if text == old_text or (matter == old_matter and now - when < STATUS_INTERVAL):
+        return
+    body = {
+        "apiVersion": "sipfleet.io/v1alpha1",
+        "kind": state.key.kind,
+        "metadata": {"name": state.key.name, "namespace": state.key.namespace},
+        "status": wire,
+    }
+    await fleet.api.apply(body, sub="status")
+    state.written = (matter, text, now)
+
+
+def _without_numbers(wire: Object) -> Object:
+    """The status without what changes with every call."""
+    numbers = ("activeDialogs", "activeSessions", "freeCapacity")
+    rest = {name: value for name, value in wire.items() if name not in numbers}
+    rest["pods"] = [{k: v for k, v in pod.items() if k != "active"} for pod in wire.get("pods") or []]
+    rest["srvRecords"] = wire.get("srvRecords")
+    return rest
+
+
+async def _refuse(fleet: Fleet, state: SetState, problem: tuple[str, str]) -> None:
+    """Nothing to go on with: the status says what is wrong with the manifest."""
+    reason, message = problem
+    await _conditions(fleet, state, [("Accepted", "False", reason, message), ("Ready", "False", reason, "")])
+    await fleet.events.add(state.key, state.uid, reason, message, warning=True)
+
+
+async def _wait_for_address(fleet: Fleet, state: SetState, resource: Resource) -> None:
+    name = (
+        services.sip_service_name(state.key) if isinstance(resource, SipCluster) else services.slot_name(state.key, 0)
+    )
+    message = (
+        f"service/{name} has no address yet; something in this cluster has to give addresses to LoadBalancer Services"
+    )
+    await _conditions(
+        fleet, state, [("Accepted", "True", "Accepted", ""), ("Ready", "False", "AddressPending", message)]
+    )
+
+
+async def _conditions(fleet: Fleet, state: SetState, verdicts: list[tuple[str, str, str, str]]) -> None:
+    """A status of conditions alone, beside what the planner remembers."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    generation = int(state.manifest["metadata"].get("generation", 0))
+    before = {one["type"]: one for one in (state.manifest.get("status") or {}).get("conditions") or []}
+    told = []
+    for kind, status, reason, message in verdicts:
+        old = before.pop(kind, None)
+        since = old["lastTransitionTime"] if old is not None and old["status"] == status else stamp
+        told.append(
+            {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since}
+            | {"observedGeneration": generation}
+        )
+    wire = dict(state.manifest.get("status") or {})
+    wire |= {"conditions": told + list(before.values()), "observedGeneration": generation}
+    if state.exposure:
+        wire["exposure"] = state.exposure
+    if json.dumps(_timeless(wire), sort_keys=True) == state.written[0]:
+        return
+    await write_status(fleet, state, wire, urgent=True)
+    state.written = (json.dumps(_timeless(wire), sort_keys=True), "", 0.0)
+
+
+def _timeless(wire: Object) -> Object:
+    return {**wire, "conditions": [{**one, "lastTransitionTime": ""} for one in wire["conditions"]]}
+
+
+async def _tell(fleet: Fleet, state: SetState, before: SetStatus, after: SetStatus) -> None:
+    """Events for conditions that changed."""
+    for one in after.conditions:
+        told, new = state.told_conditions.get(one.type), (one.status, one.reason)
+        if told == new or (told is None and one.status != "True"):
+            state.told_conditions[one.type] = new
+            continue
+        state.told_conditions[one.type] = new
+        bad = (one.status == "True") == (one.type in ("Degraded", "SurgeBlocked", "DrainBlocked"))
+        quiet = one.type == "Progressing" or one.status == "Unknown"
+        text = f"{one.type}={one.status}: {one.message}".rstrip(": ")
+        await fleet.events.add(state.key, state.uid, one.reason, text, warning=bad and not quiet)
+
+
+__all__ = ["Kind", "SetKey", "reconcile", "revision", "write_status"]

@@ -1,0 +1,149 @@
+"""What the operator has in memory of each set. All of it can be found out again: from the API server, the store, the
+pods."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sipfleet.api import ManifestError, MediaPool, SipCluster, revision
+from sipfleet.api.manifest import validated
+from sipfleet.kubernetes import names
+from sipfleet.kubernetes.client import Object
+from sipfleet.kubernetes.names import SetKey
+from sipfleet.kubernetes.objects.config import MANIFEST, TEMPLATE
+from sipfleet.kubernetes.observe import PodMemory
+from sipfleet.plan.types import SetStatus, SrvRecord
+
+Resource = SipCluster | MediaPool
+
+KEPT_REVISIONS = 5
+"""Revisions that nothing names are kept up to so many: a StatefulSet may still make a pod of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What a revision was made of, as its ConfigMap keeps it."""
+
+    name: str
+    resource: Resource | None
+    """None when this version of the operator does not take that manifest any more."""
+    template: Object
+    manifest: Object
+    created: str
+
+
+@dataclass(slots=True, eq=False)
+class SetState:
+    """One SipCluster or MediaPool."""
+
+    key: SetKey
+    manifest: Object
+    """As the API server has it."""
+    resource: Resource | None = None
+    """The manifest read; None when it is not good."""
+    refused: tuple[str, str] | None = None
+    """(reason, message) of a manifest that cannot be read."""
+    read_at: tuple[int, str] = (-1, "")
+    status: SetStatus | None = None
+    """What the planner remembers, as it is stored."""
+    exposure: str | None = None
+    """What the exposure came to."""
+    published: tuple[SrvRecord, ...] | None = None
+    address: str | None = None
+    memory: dict[str, PodMemory] = field(default_factory=dict)
+    """By name of the pod."""
+    applied: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    """(kind, name) -> (what was applied, the mark that the API server gave it)."""
+    written: tuple[str, str, float] = ("", "", 0.0)
+    """Status as it was last written: what matters, all of it, and when (loop time)."""
+    busy: set[tuple[str, str]] = field(default_factory=set)
+    """(pod UID, path): orders to pods that are under way or were just given."""
+    told_conditions: dict[str, tuple[str, str]] = field(default_factory=dict)
+    load: object = None
+    """What the leases said when the planner last looked."""
+
+    @property
+    def uid(self) -> str:
+        return str(self.manifest["metadata"]["uid"])
+
+    @property
+    def deleting(self) -> bool:
+        return bool(self.manifest["metadata"].get("deletionTimestamp"))
+
+    def read(self) -> None:
+        """Bring `resource` and `refused` up to date."""
+        metadata = self.manifest["metadata"]
+        at = (int(metadata.get("generation", 0)), str(metadata.get("deletionTimestamp", "")))
+        if at == self.read_at:
+            return
+        self.read_at = at
+        try:
+            self.resource, self.refused = validated(bare(self.manifest)), None
+        except ManifestError as error:
+            self.resource, self.refused = None, ("InvalidSpec", "; ".join(error.lines))
+
+
+def bare(manifest: Object) -> Object:
+    """The manifest as a user would write it: without status and without what the API server adds."""
+    metadata = manifest["metadata"]
+    wanted = ("name", "namespace", "labels", "annotations", "uid", "generation", "deletionTimestamp")
+    return {
+        "apiVersion": manifest["apiVersion"],
+        "kind": manifest["kind"],
+        "metadata": {name: metadata[name] for name in wanted if name in metadata},
+        "spec": manifest.get("spec", {}),
+    }
+
+
+def revisions_of(configmaps: Mapping[str, Object]) -> dict[str, Revision]:
+    """What is kept of each revision, from the ConfigMaps of one set."""
+    found = {}
+    for one in configmaps.values():
+        name = one["metadata"].get("labels", {}).get(names.REVISION)
+        data = one.get("data") or {}
+        if name is None or TEMPLATE not in data or MANIFEST not in data:
+            continue
+        try:
+            template, manifest = json.loads(data[TEMPLATE]), json.loads(data[MANIFEST])
+        except ValueError:
+            continue
+        try:
+            resource: Resource | None = validated(manifest)
+        except ManifestError:
+            resource = None
+        found[name] = Revision(name, resource, template, manifest, str(one["metadata"].get("creationTimestamp", "")))
+    return found
+
+
+def wire_manifest(resource: Resource) -> dict[str, Any]:
+    """What is kept of a manifest: enough to make its pods' configuration again."""
+    wire = resource.to_wire()
+    wire.pop("status", None)
+    wire["metadata"] = {"name": resource.name, "namespace": resource.namespace}
+    return wire
+
+
+def last_good(state: SetState, known: Mapping[str, Revision]) -> Resource | None:
+    """The manifest to go on with when that of today cannot be followed."""
+    status = state.status
+    for name in (status.rolling, status.revision) if status is not None else ():
+        one = known.get(name or "")
+        if one is not None and one.resource is not None:
+            return one.resource
+    return None
+
+
+__all__ = [
+    "KEPT_REVISIONS",
+    "Resource",
+    "Revision",
+    "SetState",
+    "bare",
+    "last_good",
+    "revision",
+    "revisions_of",
+    "wire_manifest",
+]
