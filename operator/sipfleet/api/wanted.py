@@ -39,19 +39,25 @@ def desired(
     deleting: bool | None = None,
     shared_address: bool | None = None,
     problem: tuple[str, str] | None = None,
+    remark: tuple[str, str] | None = None,
 ) -> Desired:
     """What the planner reads.
 
     `generation` and `deleting` are taken from the metadata where they are not given. `shared_address` is what the
     runtime made of `exposure.type`. `problem` is (reason, message) when the manifest of today cannot be followed and
-    `resource` is the last good one.
+    `resource` is the last good one; `remark` is (reason, message) for a part of it that the runtime has no use for.
     """
     spec, metadata = resource.spec, resource.metadata
     accepted, reason, message = True, "Accepted", ""
     if problem is not None:
         accepted, (reason, message) = False, problem
-    elif spec.rollout.migrate_after is not None:
-        reason, message = "MigrationNotAvailable", "migrateAfter is ignored: a drain waits for its calls to end"
+    else:
+        remarks = [remark] if remark is not None else []
+        if spec.rollout.migrate_after is not None:
+            text = "migrateAfter is ignored: a drain waits for its calls to end"
+            remarks.insert(0, ("MigrationNotAvailable", text))
+        if remarks:
+            reason, message = remarks[0][0], "; ".join(text for _, text in remarks)
     return Desired(
         kind=Kind.PROXY if isinstance(resource, SipCluster) else Kind.RELAY,
         name=resource.name,

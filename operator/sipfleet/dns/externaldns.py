@@ -26,7 +26,11 @@ def dns_endpoint(cluster: SipCluster, records: Sequence[SrvRecord]) -> dict[str,
     metadata: dict[str, Any] = {
         "name": cluster.name,
         "namespace": cluster.namespace,
-        "labels": {"app.kubernetes.io/managed-by": "sipfleet", "sipfleet.io/set": cluster.name},
+        "labels": {
+            "app.kubernetes.io/managed-by": "sipfleet",
+            "sipfleet.io/set": cluster.name,
+            "sipfleet.io/kind": cluster.kind,
+        },
     }
     if cluster.metadata.uid is not None:
         owner = {"apiVersion": cluster.api_version, "kind": cluster.kind, "name": cluster.name}

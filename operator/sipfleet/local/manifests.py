@@ -65,3 +65,14 @@ def check_fixed(resources: Iterable[Resource], address: str | None, store: str |
             faults.append(_fault(resource, "spec.store", resource.spec.store.url or "managed", allowed))
     if faults:
         raise ManifestError(faults)
+
+
+def unused(resource: Resource) -> tuple[str, str] | None:
+    """Reason and message for what a manifest asks for and one machine does not do: it publishes into no zone."""
+    if not isinstance(resource, SipCluster):
+        return None
+    dns = resource.spec.dns
+    field = "rfc2136" if dns.rfc2136 is not None else "externalDNS" if dns.external_dns is not None else None
+    if field is None:
+        return None
+    return "DnsNotPublished", f"spec.dns.{field} is ignored: the local runtime only shows records (sipfleet get srv)"

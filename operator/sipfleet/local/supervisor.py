@@ -22,7 +22,7 @@ from sipfleet.local.configs import Configs
 from sipfleet.local.errors import AddressError
 from sipfleet.local.events import Events
 from sipfleet.local.execute import Executor
-from sipfleet.local.manifests import check_fixed, check_fleet
+from sipfleet.local.manifests import check_fixed, check_fleet, unused
 from sipfleet.local.pods import Pods
 from sipfleet.local.releases import installed, missing_text
 from sipfleet.local.sets import Sets, SetState
@@ -156,12 +156,14 @@ class Supervisor:
 
     def _follow(self, one: SetState, now: float) -> None:
         one.observed = self.observe(one)
+        resource = self._accepted(one)
         one.desired = desired(
-            self._accepted(one),
+            resource,
             generation=one.generation,
             deleting=one.deleting,
             shared_address=True,
             problem=one.problem,
+            remark=unused(resource),
         )
         decided = plan(one.desired, one.observed, now)
         before = one.status

@@ -120,6 +120,12 @@ def test_generation_and_deletion_come_from_the_metadata_where_the_runtime_does_n
 def test_what_cannot_be_followed_is_said_in_accepted() -> None:
     migrate = desired(validated(changed(POOL, {"rollout": {"migrateAfter": 60}})))
     assert (migrate.accepted, migrate.accepted_reason) == (True, "MigrationNotAvailable")
+    remark = ("DnsNotPublished", "no zone here")
+    both = desired(validated(changed(CLUSTER, {"rollout": {"migrateAfter": 60}})), remark=remark)
+    assert (both.accepted, both.accepted_reason) == (True, "MigrationNotAvailable")
+    assert both.accepted_message == "migrateAfter is ignored: a drain waits for its calls to end; no zone here"
+    unused = desired(validated(CLUSTER), remark=remark)
+    assert (unused.accepted, unused.accepted_reason, unused.accepted_message) == (True, *remark)
     problem = desired(validated(POOL), problem=("Refused", "spec.x: y"))
     assert (problem.accepted, problem.accepted_reason, problem.accepted_message) == (False, "Refused", "spec.x: y")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sipfleet.api import ManifestError, Resource, load_manifests
-from sipfleet.local.manifests import check_fixed, check_fleet
+from sipfleet.local.manifests import check_fixed, check_fleet, unused
 
 
 def cluster(name: str = "demo", pools: str = "[]", more: str = "") -> list[Resource]:
@@ -31,6 +31,14 @@ def faults(present: list[Resource], given: list[Resource]) -> list[str]:
 def test_a_cluster_with_its_pools_is_fine_and_so_is_a_pool_alone() -> None:
     check_fleet([], cluster(pools="[media]") + pool())
     check_fleet([], pool())
+
+
+def test_a_zone_to_publish_in_is_said_to_be_unused_here() -> None:
+    for more, field in (("rfc2136: {server: 192.0.2.53}", "rfc2136"), ("externalDNS: {}", "externalDNS")):
+        (resource,) = cluster(more=f", dns: {{{more}}}")
+        told = f"spec.dns.{field} is ignored: the local runtime only shows records (sipfleet get srv)"
+        assert unused(resource) == ("DnsNotPublished", told)
+    assert [unused(resource) for resource in (*cluster(more=", dns: {ttl: 5}"), *pool())] == [None, None]
 
 
 def test_a_pool_that_runs_already_may_be_named() -> None:
