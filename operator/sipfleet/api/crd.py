@@ -1,8 +1,9 @@
 """The CustomResourceDefinitions, generated from the models.
 
-    python -m sipfleet.api.crd [--check] [DIRECTORY]
+    python -m sipfleet.api.crd [--check] [DIRECTORY ...]
 
-writes one file per kind into DIRECTORY (`crds`), or with `--check` exits 1 when a file is not what the models say.
+writes one file per kind into each DIRECTORY (`crds`, and the chart that installs them), or with `--check` exits 1 when
+a file is not what the models say.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .sipcluster import SipCluster
 
 HEADER = "# Generated from the models of sipfleet.api by `python -m sipfleet.api.crd`: change those, not this.\n"
 NAME_LENGTH = 50
+DIRECTORIES = (Path("crds"), Path("charts/sipfleet-crds/files"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +142,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sipfleet.api.crd", description="Generate the CRDs from the models."
     )
-    parser.add_argument("directory", nargs="?", type=Path, default=Path("crds"))
+    parser.add_argument("directories", nargs="*", type=Path, default=DIRECTORIES, metavar="DIRECTORY")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is stale")
     options = parser.parse_args(arguments)
     if options.check:
-        for name in (bad := stale(options.directory)):
-            print(f"{options.directory / name}: stale; run python -m sipfleet.api.crd", file=sys.stderr)
+        bad = [directory / name for directory in options.directories for name in stale(directory)]
+        for path in bad:
+            print(f"{path}: stale; run python -m sipfleet.api.crd {path.parent}", file=sys.stderr)
         return 1 if bad else 0
-    options.directory.mkdir(parents=True, exist_ok=True)
-    for name, text in render().items():
-        (options.directory / name).write_text(text)
+    for directory in options.directories:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in render().items():
+            (directory / name).write_text(text)
     return 0
 
 
