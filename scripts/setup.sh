@@ -2,7 +2,7 @@
 # scripts/setup.sh demo|test: makes everything that the goal needs, and nothing else.
 #
 #   demo   a virtual environment in .venv with the extra `local` (its wheels bring a redis-server)
-#   test   the same with the extra `dev`, and the peers: Redis, SIPp, Kamailio, rtpengine
+#   test   the same with the extra `dev`, and the peers: Redis, SIPp, Kamailio, rtpengine, Knot, BIND
 #
 # Debian packages are installed when this is root or has sudo; otherwise one message says what to install.
 # A second run finds its stamp in .venv and ends at once.
@@ -46,6 +46,8 @@ missing_packages() {
         have sipp || echo sip-tester
         have kamailio || echo kamailio
         have rtpengine || echo rtpengine-daemon
+        have knotd || echo knot
+        have named || echo bind9
         have ip || echo iproute2
         have ps || echo procps
     fi
@@ -63,7 +65,7 @@ can_be_root() {
 }
 
 # Services that Debian's packages start when they are installed.
-SERVICES="redis-server kamailio rtpengine-daemon rtpengine-recording-daemon"
+SERVICES="redis-server kamailio rtpengine-daemon rtpengine-recording-daemon knot named"
 
 service_runs() {
     if [ -d /run/systemd/system ]; then
