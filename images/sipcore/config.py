@@ -153,6 +153,8 @@ class RelayConfig(_Strict, kw_only=True):
     its slot is in it. Empty: as `interfaces` says."""
     ports: str = "30000-40000"
     """`FIRST-LAST` or `shared:COUNT@FIRST`."""
+    speak_first: bool = True
+    """False behind a Service: for up to 2 s nothing is sent to a party that has not sent yet."""
     admin: str = ""
     store: str = "none"
     capacity: Positive = 5000

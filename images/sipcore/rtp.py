@@ -25,6 +25,16 @@ RTCP_FIRST, RTCP_LAST = 192, 223
 
 SR, RR, SDES, BYE, APP = 200, 201, 202, 203, 204
 
+BURST_PACKETS = 50
+MOST_PACKETS = 200
+"""A stream's sequence number goes up by no more than a burst and so many a second (5 ms of audio in each)."""
+
+STEP_SECONDS = 2.0
+"""How far a timestamp may be from where it should be."""
+
+DRIFT = 0.001
+"""Clocks of senders are worse than what crystals promise."""
+
 _CLOCK_RATES = {10: 44100, 11: 44100} | dict.fromkeys((14, 25, 26, 28, 31, 32, 33, 34), 90000)
 """RFC 3551 table 4 and 5, where it is not 8000 Hz (G.722 is, on the wire)."""
 
@@ -96,9 +106,47 @@ def is_rtcp(data: bytes) -> bool:
     return len(data) >= 8 and data[0] >> 6 == VERSION and RTCP_FIRST <= data[1] <= RTCP_LAST
 
 
+def rtcp_sender(data: bytes) -> int:
+    """SSRC of who sent an RTCP packet that begins as it should, with SR or RR (RFC 3550 6.1); -1 for another."""
+    return int.from_bytes(data[4:8], "big") if is_rtcp(data) and data[1] in (SR, RR) else -1
+
+
 def clock_rate(payload_type: int) -> int:
     """Timestamp units per second of a static payload type (RFC 3551); 8000 where only SDP could tell."""
     return _CLOCK_RATES.get(payload_type, 8000)
+
+
+class Mark(msgspec.Struct, array_like=True, frozen=True):
+    """How far one RTP stream had come: what tells its next packets from those of any other (RFC 3550 8.2)."""
+
+    ssrc: int
+    sequence: int
+    """Of the packet that comes next."""
+    timestamp: int
+    """Of the last packet."""
+    at: float
+    """When that one came, seconds."""
+
+    def continued_by(self, data: bytes, rate: int, now: float) -> bool:
+        """Whether this RTP packet, come `now` on the clock of `at`, is a later one of the same stream.
+
+        SSRC, sequence number and timestamp all have to say so. Timestamps go with the clock (`rate` units a second), or
+        with the stream: a sender that was silent may go on with where it stopped. A packet from before the mark is no
+        proof: whoever repeats an old one has it as well.
+        """
+        if not is_rtp(data):
+            return False
+        _, sequence, timestamp, ssrc = _HEAD.unpack_from(data)
+        if ssrc != self.ssrc:
+            return False
+        elapsed = max(0.0, now - self.at)
+        if (sequence - self.sequence) & 0xFFFF > BURST_PACKETS + elapsed * MOST_PACKETS:
+            return False
+        step = (timestamp - self.timestamp) & 0xFFFFFFFF
+        if step <= STEP_SECONDS * rate:
+            return True
+        ahead: int = ((step - int(elapsed * rate) + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+        return abs(ahead) <= (STEP_SECONDS + elapsed * DRIFT) * rate
 
 
 class Reception:
@@ -191,6 +239,14 @@ class Reception:
             return 0
         received = self.packets - self.before
         return self.lost_before + self.cycles + self.expected_next - self.base - received
+
+    @property
+    def mark(self) -> Mark | None:
+        """How far the present SSRC has come; None before the first packet."""
+        if self.ssrc < 0:
+            return None
+        timestamp = round(self.last * self.rate - self.transit) & 0xFFFFFFFF
+        return Mark(self.ssrc, self.expected_next, timestamp, self.last)
 
     @property
     def jitter_ms(self) -> float:

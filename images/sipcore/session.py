@@ -1,6 +1,7 @@
 """The record of a relay's session (docs/decisions/0002): what its next incarnation needs to go on, on the same ports.
 
-Stored under kind `S`. Counters are not in it: they start anew with the process.
+Stored under kind `S`. Counters are not in it: they start anew with the process. The pod's own address is not in it
+either: another pod in the same slot has another, and the world knows only what is advertised.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from sipcore.record import Record
+from sipcore.rtp import Mark
 from sipcore.sdp import Origin
 
 KIND = b"S"
@@ -21,7 +23,7 @@ class LegRecord(msgspec.Struct, array_like=True):
     index: int
     """Number of the m= line, from 0."""
     address: str
-    """Of the interface that the ports are on."""
+    """What the interface that the ports are on is called in SDP."""
     number: int
     """RTP port; RTCP is the next."""
     kind: bytes = b"audio"
@@ -42,6 +44,8 @@ class LegRecord(msgspec.Struct, array_like=True):
     """(party, leg) that its packets go to, as positions in the record."""
     rate: int = 8000
     """Timestamp units per second."""
+    stream: Mark | None = None
+    """What its party sent when this was written; `at` is Unix time."""
 
 
 class PartyRecord(msgspec.Struct, array_like=True):
@@ -50,7 +54,7 @@ class PartyRecord(msgspec.Struct, array_like=True):
     tag: bytes = b""
     branch: bytes = b""
     interface: tuple[str, str] = ("", "")
-    """Name and address."""
+    """Name and advertised address."""
     received: str = ""
     origin: Origin | None = None
     """The o= line toward it (DESIGN 3.4)."""

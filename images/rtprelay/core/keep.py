@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from rtprelay.core.events import Action
 from rtprelay.core.match import Matcher
 from rtprelay.core.model import Interface, Leg, Pair, Party, Session
@@ -29,22 +31,22 @@ def _party_record(party: Party, parties: dict[int, int], wall: float) -> PartyRe
     return PartyRecord(
         tag=party.tag,
         branch=party.branch,
-        interface=(party.interface.name, party.interface.address),
+        interface=(party.interface.name, party.interface.advertised),
         received=party.received,
         origin=party.origin,
         digest=party.digest,
         peer=parties.get(id(party.peer), -1),
         created=party.created + wall,
         connected=all(leg.indexed for leg in party.legs if leg is not None),
-        legs=[None if leg is None else _leg_record(leg, parties) for leg in party.legs],
+        legs=[None if leg is None else _leg_record(leg, parties, wall) for leg in party.legs],
     )
 
 
-def _leg_record(leg: Leg, parties: dict[int, int]) -> LegRecord:
-    peer = leg.peer
+def _leg_record(leg: Leg, parties: dict[int, int], wall: float) -> LegRecord:
+    peer, known = leg.peer, leg.stream.known
     return LegRecord(
         index=leg.index,
-        address=leg.pair.interface.address,
+        address=leg.pair.interface.advertised,
         number=leg.pair.number,
         kind=leg.kind,
         protocol=leg.protocol,
@@ -62,6 +64,7 @@ def _leg_record(leg: Leg, parties: dict[int, int]) -> LegRecord:
         mux_offered=leg.mux_offered,
         peer=(parties[id(peer.party)], peer.index) if peer is not None and id(peer.party) in parties else None,
         rate=leg.stream.rate,
+        stream=None if known is None else msgspec.structs.replace(known, at=known.at + wall),
     )
 
 
@@ -102,7 +105,7 @@ class Restorer:
         for kept in record.parties:
             party = Party(session, kept.tag, kept.branch, self._interface(kept.interface), kept.created - wall)
             party.received, party.origin, party.digest = kept.received, kept.origin, kept.digest
-            party.legs = [None if leg is None else self._leg(party, leg, pairs, actions) for leg in kept.legs]
+            party.legs = [None if leg is None else self._leg(party, leg, wall, pairs, actions) for leg in kept.legs]
             session.parties.append(party)
         for party, kept in zip(session.parties, record.parties, strict=True):
             party.peer = session.parties[kept.peer] if kept.peer >= 0 else None
@@ -111,7 +114,14 @@ class Restorer:
                     leg.peer = session.parties[kept_leg.peer[0]].legs[kept_leg.peer[1]]
         return session
 
-    def _leg(self, party: Party, kept: LegRecord, pairs: dict[tuple[str, int], Pair], actions: list[Action]) -> Leg:
+    def _leg(
+        self,
+        party: Party,
+        kept: LegRecord,
+        wall: float,
+        pairs: dict[tuple[str, int], Pair],
+        actions: list[Action],
+    ) -> Leg:
         place = (kept.address, kept.number)
         pair = pairs.get(place)
         if pair is None:
@@ -126,10 +136,12 @@ class Restorer:
         leg.named, leg.payloads = frozenset(kept.named), frozenset(kept.payloads)
         leg.learnt, leg.mux, leg.mux_offered = kept.learnt, kept.mux, kept.mux_offered
         leg.stream.rate = kept.rate
+        if kept.stream is not None:
+            leg.stream.kept = msgspec.structs.replace(kept.stream, at=kept.stream.at - wall)
         return leg
 
     def _interface(self, place: tuple[str, str]) -> Interface:
         for interface in self._interfaces:
-            if (interface.name, interface.address) == place:
+            if (interface.name, interface.advertised) == place:
                 return interface
         raise NotRestoredError(f"interface {place[0]}/{place[1]} is not one of ours")

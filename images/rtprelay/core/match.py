@@ -1,18 +1,21 @@
 """Whose packet is this? The order of matching of DESIGN 3.2, learning of sources, hold buffer and quiet time.
 
-For each packet: a learnt ip:port; else the exact signalled ip:port; else the only leg on this port that waits for a
-source from this IP; else it is held for at most 200 ms, 10 packets a source, until an answer names it. Nothing is
-learnt from an IP that neither SDP nor SIP named, from RTCP, or with a payload type that was not negotiated. There is no
-guess: a packet that two legs could claim goes to neither.
+For each packet: a learnt ip:port; else the exact signalled ip:port; else the only leg on this port whose stream it
+continues from another port of a named IP; else the only leg that waits for a source from this IP; else it is held for
+at most 200 ms, 10 packets a source, until an answer names it. Nothing is learnt from an IP that neither SDP nor SIP
+named, from RTCP, or with a payload type that was not negotiated. There is no guess: a packet that two legs could claim
+goes to neither.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-from rtprelay.core.events import Action, Couple, SendPacket, Source, Uncouple
+from rtprelay.core.events import Action, Couple, Log, SendPacket, Source, Uncouple
+from rtprelay.core.gate import FORGOTTEN_SECONDS, Gate
 from rtprelay.core.model import Leg, Port, Session
 from rtprelay.core.ports import Handles, waits
+from rtprelay.core.recognise import MOVE_SECONDS, continued, reporter
 from sipcore.rtp import is_rtcp, is_rtp
 
 HOLD_SECONDS = 0.2
@@ -28,23 +31,34 @@ QUIET_SSRCS = 16
 """Streams remembered of one quiet source."""
 
 FORMER_SECONDS = 2.0
-"""After a party moved by SDP, late packets of its old source are not learnt for so long."""
+"""After a party moved, late packets of its old source are not learnt for so long."""
+
+SILENT_SECONDS = 1.5
+"""A coupled port that hears nothing for so long listens to other sources again: its party may have another port."""
+
+NEWS_MOST = 200
+"""Sessions whose streams have new SSRCs, written in one round."""
 
 Forward = tuple[bytes, int, Source]
 """(packet, handle of the port that it leaves from, where to)."""
 
-DROPS = ("unknown", "held", "quiet", "payload", "no_target", "rtcp", "expired")
-"""Why packets were dropped; `held` counts those that came to a full hold buffer."""
+DROPS = ("unknown", "held", "quiet", "payload", "no_target", "unheard", "late", "rtcp", "expired")
+"""Why packets were dropped; `held` counts those that came to a full hold buffer, `unheard` those to a leg that has to
+speak first, `late` those of a leg's former source."""
 
 
 class Matcher:
     """The packet side of the core."""
 
-    def __init__(self, handles: Handles, *, shared: bool) -> None:
+    def __init__(self, handles: Handles, *, shared: bool, speak_first: bool = True) -> None:
         self._ports = handles.ports
-        self._shared = shared
-        self.couplings: list[Couple | Uncouple] = []
+        self._speak_first = speak_first
+        # A connected socket hears no source but one; behind a Service a leg's source may change at any time.
+        self._coupling = speak_first and not shared
+        self.couplings: list[Couple | Uncouple | Log] = []
         """For the edge; without effect on who hears whom."""
+        self.moves = 0
+        """Legs that were recognised at another source."""
         self.dropped = dict.fromkeys(DROPS, 0)
         self.rtcp_packets = 0
         self.changed: set[Session] = set()
@@ -64,32 +78,71 @@ class Matcher:
 
     def _slow(self, data: bytes, port: Port, source: Source, now: float) -> Forward | None:
         leg = port.learnt.get(source)
-        if leg is None:
+        if leg is not None:
+            self._hear(leg, source)
+        else:
             if port.quiet and self._is_quiet(data, port, source, now):
                 return self._drop("quiet")
-            leg = port.exact.get(source) or self._waiting(port, source, now)
+            leg = port.exact.get(source)
+            if leg is not None and _is_late(leg, data, source, now):
+                return self._drop("late")
+            if leg is None and (legs := continued(port, source, data, now)):
+                return self._continued(data, legs, port, source, now)
+            leg = leg or self._waiting(port, source, now)
             if leg is None:
                 return self._hold(data, port, source, now)
             if not _acceptable(leg, data):
-                return self._pass(data, leg)
+                self._hear(leg, source)
+                return self._pass(data, leg, now)
             self._learn(leg, source, now)
+        return self._count(data, leg, source, now)
+
+    def _count(self, data: bytes, leg: Leg, source: Source, now: float) -> Forward | None:
         if not leg.stream.count(data, now):
-            return self._pass(data, leg)
-        if source not in port.routes:
-            return self._drop("no_target")
+            return self._pass(data, leg, now)
+        if leg.party.session in self.changed:
+            leg.stream.news = False  # it is about to be written
+        routes = leg.pair.rtp.routes
+        if source not in routes:
+            peer = leg.peer
+            target = peer.target if peer is not None and peer.peer is leg else None
+            if peer is None or target is None:
+                return self._drop("no_target")
+            if not self._may_go(peer.gate, target, now):
+                return self._drop("unheard")
+            self.link(leg)
+            if source not in routes:
+                return self._drop("no_target")
         return data, leg.stream.out, leg.stream.target
 
+    def _continued(self, data: bytes, legs: list[Leg], port: Port, source: Source, now: float) -> Forward | None:
+        """The packet continues these legs' streams: if it is one leg alone, that leg has moved."""
+        leg = legs[0]
+        if len(legs) > 1 or now - leg.moved < MOVE_SECONDS:
+            return self._hold(data, port, source, now)
+        if not _acceptable(leg, data):
+            return self._drop("payload")
+        self.moves += 1
+        leg.moved = now
+        where = {"address": source[0], "port": source[1], "was": leg.learnt, "ssrc": data[8:12].hex()}
+        call_id = leg.party.session.call_id.decode("utf-8", "replace")
+        self.couplings.append(Log("info", "source_moved", call_id, where))
+        self._learn(leg, source, now)
+        return self._count(data, leg, source, now)
+
     def _waiting(self, port: Port, source: Source, now: float) -> Leg | None:
-        """The only leg that waits for a source from this IP."""
+        """The only leg that waits for a source from this IP; nobody learns one that another has just left."""
         found = None
         for leg in port.by_ip.get(source[0], ()):
-            if waits(leg) and not (leg.former == source and now < leg.former_until):
+            if leg.former == source and now < leg.former_until:
+                return None
+            if waits(leg):
                 if found is not None:
                     return None
                 found = leg
         return found
 
-    def _pass(self, data: bytes, leg: Leg) -> Forward | None:
+    def _pass(self, data: bytes, leg: Leg, now: float) -> Forward | None:
         """A packet that is no RTP (T.38, DTLS) of a leg whose media line allows that; nothing is learnt from it."""
         peer = leg.peer
         if (
@@ -100,7 +153,21 @@ class Matcher:
             or not peer.target
         ):
             return self._drop("payload")
+        if not self._may_go(peer.gate, peer.target, now):
+            return self._drop("unheard")
         return data, peer.pair.rtp.handle, peer.target
+
+    def _may_go(self, gate: Gate, target: Source, now: float) -> bool:
+        return self._speak_first or gate.ask(target, now)
+
+    def _hear(self, leg: Leg, source: Source) -> None:
+        """A packet of the leg came: the way back is open."""
+        if self._speak_first or leg.gate.heard == source or (leg.learnt or leg.remote) != source:
+            return
+        leg.gate.heard = source
+        self.link(leg)
+        if leg.peer is not None:
+            self.link(leg.peer)
 
     def _is_quiet(self, data: bytes, port: Port, source: Source, now: float) -> bool:
         entry = port.quiet.get(source)
@@ -115,7 +182,8 @@ class Matcher:
             port.learnt.pop(leg.learnt, None)
             port.routes.pop(leg.learnt, None)
             self._uncouple(port)
-        leg.learnt = source
+            leg.former, leg.former_until = leg.learnt, now + FORMER_SECONDS
+        leg.learnt = leg.gate.heard = source
         leg.stream.quiet = port.quiet.get(source, leg.stream.quiet)
         port.learnt[source] = leg
         self.link(leg)
@@ -159,7 +227,7 @@ class Matcher:
                     actions.append(SendPacket(*forward))
 
     def _rtcp(self, data: bytes, port: Port, source: Source, now: float) -> Forward | None:
-        leg = self._rtcp_leg(port, source) if is_rtcp(data) else None
+        leg = self._rtcp_leg(data, port, source) if is_rtcp(data) else None
         if leg is None or leg.peer is None or leg.peer.peer is not leg:
             return self._drop("rtcp")
         peer = leg.peer
@@ -168,11 +236,18 @@ class Matcher:
         leg.rtcp_bytes += len(data)
         leg.rtcp_last = now
         self.rtcp_packets += 1
+        if not port.rtcp:
+            self._hear(leg, source)
+        elif source == leg.rtcp_target:
+            leg.rtcp_gate.heard = source
         if target is None:
             return self._drop("no_target")
-        return data, (peer.pair.rtp if peer.mux else peer.pair.rtcp).handle, target
+        out, gate = peer.rtcp_way
+        if not self._may_go(gate, target, now):
+            return self._drop("unheard")
+        return data, out.handle, target
 
-    def _rtcp_leg(self, port: Port, source: Source) -> Leg | None:
+    def _rtcp_leg(self, data: bytes, port: Port, source: Source) -> Leg | None:
         """By RTP's learnt source, by what was signalled, or the only leg that knows this IP. RTCP teaches nothing."""
         if not port.rtcp:
             leg = port.learnt.get(source) or port.exact.get(source)
@@ -180,15 +255,11 @@ class Matcher:
         leg = port.exact.get(source)
         if leg is not None:
             return leg
-        found = None
-        for leg in port.by_ip.get(source[0], ()):
+        legs = port.by_ip.get(source[0], [])
+        for leg in legs:
             if leg.learnt is not None and leg.learnt[0] == source[0] and leg.learnt[1] + 1 == source[1]:
                 return leg
-            if found is not None:
-                found = None
-                break
-            found = leg
-        return found
+        return legs[0] if len(legs) == 1 else reporter(legs, data)
 
     def _drop(self, reason: str) -> Forward | None:
         self.dropped[reason] += 1
@@ -205,12 +276,39 @@ class Matcher:
         quiet[source] = (now + QUIET_SECONDS, ssrcs[-QUIET_SSRCS:])
 
     def sweep(self, now: float) -> None:
-        """Forget what is over; every few seconds."""
+        """Forget what is over, see to what nobody says; every few seconds."""
         for port in self._ports.values():
             if port.held:
                 self._expire(port, now)
             if port.quiet:
                 port.quiet = {source: entry for source, entry in port.quiet.items() if entry[0] > now}
+            for leg in port.learnt.values():
+                if leg.stream.news and len(self.changed) < NEWS_MOST:
+                    leg.stream.news = False
+                    self.changed.add(leg.party.session)
+                if self._coupling:
+                    self._recouple(leg, now)
+
+    def _recouple(self, leg: Leg, now: float) -> None:
+        port, peer = leg.pair.rtp, leg.peer
+        speaks = now - leg.stream.last < SILENT_SECONDS
+        if port.coupled is not None:
+            if not speaks:
+                self._uncouple(port)
+        elif speaks and peer is not None and leg.learnt in port.routes and now - peer.stream.last < SILENT_SECONDS:
+            self._couple(leg, peer)
+
+    def forget(self, leg: Leg, now: float) -> None:
+        """The leg is signalled again. After a long silence the node may have forgotten it: it has to speak first."""
+        if self._speak_first:
+            return
+        both = (leg,) if leg.peer is None else (leg, leg.peer)
+        rtcp = max(end.rtcp_last for end in both)
+        rtp = max(end.stream.last for end in both)
+        if now - max(rtp, rtcp if leg.mux else 0.0) > FORGOTTEN_SECONDS:
+            leg.gate = Gate()
+        if now - rtcp > FORGOTTEN_SECONDS:
+            leg.rtcp_gate = Gate()
 
     def index(self, leg: Leg) -> None:
         """Make the leg findable on its ports, by what is known of it now."""
@@ -254,7 +352,7 @@ class Matcher:
         if source is None or port.learnt.get(source) is not leg:
             return
         target = peer.target if peer is not None and peer.peer is leg else None
-        if peer is None or target is None or not leg.is_rtp:
+        if peer is None or target is None or not leg.is_rtp or not self._flows(leg, peer, target):
             port.routes.pop(source, None)
             self._uncouple(port)
             return
@@ -265,12 +363,16 @@ class Matcher:
         port.routes[source] = stream
         self._couple(leg, peer)
 
+    def _flows(self, leg: Leg, peer: Leg, target: Source) -> bool:
+        """Whether the gates have nothing more to say: the leg was heard, and its peer may be sent to."""
+        return self._speak_first or (leg.gate.heard == leg.learnt and peer.gate.is_open(target))
+
     def _couple(self, leg: Leg, peer: Leg) -> None:
         """Both ways established and both ports theirs alone: the edge may bind each to its one source."""
         one, two = leg.pair.rtp, peer.pair.rtp
         self._uncouple(one)
         self._uncouple(two)
-        if self._shared or leg.learnt is None or peer.learnt is None or peer.learnt not in two.routes:
+        if not self._coupling or leg.learnt is None or peer.learnt is None or peer.learnt not in two.routes:
             return
         if _settled(leg) and _settled(peer) and peer.target == peer.learnt and leg.target == leg.learnt:
             one.coupled, two.coupled = two, one
@@ -286,6 +388,16 @@ class Matcher:
 def _settled(leg: Leg) -> bool:
     """Whether no other source can take the leg over without new signalling."""
     return leg.learnt == leg.remote or not leg.identity
+
+
+def _is_late(leg: Leg, data: bytes, source: Source, now: float) -> bool:
+    """Whether a packet comes from where the leg was signalled but was sent before it was recognised elsewhere."""
+    return (
+        leg.learnt is not None
+        and leg.former == source
+        and now < leg.former_until
+        and not leg.stream.continued_by(data, now)
+    )
 
 
 def _acceptable(leg: Leg, data: bytes) -> bool:

@@ -13,7 +13,8 @@ from math import inf
 import msgspec
 
 from rtprelay.core.events import Source
-from sipcore.rtp import Reception
+from rtprelay.core.gate import Gate
+from sipcore.rtp import Mark, Reception
 from sipcore.sdp import Origin
 
 Quiet = tuple[float, tuple[int, ...]]
@@ -34,7 +35,7 @@ class Interface(msgspec.Struct, frozen=True):
 class Stream(Reception):
     """The RTP that comes from one leg's party, and where it goes. The packet path reads `out` and `target`."""
 
-    __slots__ = ("out", "quiet", "target")
+    __slots__ = ("kept", "news", "out", "quiet", "target")
 
     def __init__(self, rate: int = 8000) -> None:
         super().__init__(rate)
@@ -43,10 +44,29 @@ class Stream(Reception):
         self.target: Source = ("", 0)
         self.quiet: Quiet = (0.0, ())
         """Streams of earlier calls from the same source: they are not this call's (DESIGN 3.6)."""
+        self.kept: Mark | None = None
+        """What came before the restart; counts do not go on from it."""
+        self.news = False
+        """Whether its SSRC is another than the stored one."""
+
+    @property
+    def known(self) -> Mark | None:
+        """What tells this stream from others, from now or from before the restart."""
+        return self.mark or self.kept
+
+    def has_ssrc(self, ssrc: int) -> bool:
+        return self.ssrc == ssrc or (self.ssrc < 0 and self.kept is not None and self.kept.ssrc == ssrc)
+
+    def continued_by(self, data: bytes, now: float) -> bool:
+        """Whether a packet is a later one of this stream, wherever it comes from (RFC 3550 8.2)."""
+        known = self.known
+        return known is not None and known.continued_by(data, self.rate, now)
 
     def _jump(self, sequence: int, ssrc: int, now: float) -> bool:
         if ssrc in self.quiet[1] and now < self.quiet[0]:
             return False
+        if not self.has_ssrc(ssrc):
+            self.news = True
         return super()._jump(sequence, ssrc, now)
 
 
@@ -111,6 +131,7 @@ class Leg:
         "direction",
         "former",
         "former_until",
+        "gate",
         "held",
         "identity",
         "index",
@@ -118,6 +139,7 @@ class Leg:
         "is_rtp",
         "kind",
         "learnt",
+        "moved",
         "mux",
         "mux_offered",
         "named",
@@ -129,6 +151,7 @@ class Leg:
         "remote",
         "remote_rtcp",
         "rtcp_bytes",
+        "rtcp_gate",
         "rtcp_last",
         "rtcp_packets",
         "stream",
@@ -163,6 +186,11 @@ class Leg:
         self.former: Source | None = None
         """The source before the party moved; its late packets are not learnt until `former_until`."""
         self.former_until = 0.0
+        self.moved = -inf
+        """When it was last recognised at another source."""
+        self.gate = Gate()
+        self.rtcp_gate = Gate()
+        """Of the RTCP port; with rtcp-mux `gate` is for both."""
         self.peer: Leg | None = None
         self.indexed = False
         self.stream = Stream()
@@ -187,6 +215,11 @@ class Leg:
         if self.learnt and (self.remote_rtcp is None or self.remote_rtcp[0] != self.learnt[0]):
             return self.learnt[0], (self.learnt[1] + 1) & 0xFFFF
         return self.remote_rtcp
+
+    @property
+    def rtcp_way(self) -> tuple[Port, Gate]:
+        """The port that RTCP to this party leaves from, and its gate."""
+        return (self.pair.rtp, self.gate) if self.mux else (self.pair.rtcp, self.rtcp_gate)
 
     @property
     def muted(self) -> bool:

@@ -22,6 +22,9 @@ from sipcore.sdp import Connection, Description, Media, MediaEdit, Origin, rewri
 MAX_MEDIA = 8
 """Media lines of one session; more are answered with an error."""
 
+MAX_RATE = 1_000_000
+"""Timestamp units per second."""
+
 
 class RefusedError(SipcoreError):
     """A command that cannot be done; the text is the `error-reason`."""
@@ -258,6 +261,10 @@ class Negotiator:
                     self._matcher.unindex(other)
             self._matcher.index(leg)
         for leg in legs:
+            self._matcher.forget(leg, now)
+            if leg.peer is not None:
+                self._matcher.forget(leg.peer, now)
+        for leg in legs:
             self._matcher.link(leg)
             if leg.peer is not None:
                 self._matcher.link(leg.peer)
@@ -331,8 +338,11 @@ def _siblings(leg: Leg, other: Leg) -> bool:
 
 
 def _rate(media: Media) -> int:
-    """Timestamp units per second of its first payload type."""
+    """Timestamp units per second of its first payload type (RFC 8866 6.6, else RFC 3551)."""
     first = media.formats[0]
+    for line in media.lines:
+        if line.startswith(b"a=rtpmap:%b " % first) and (rate := line.split(b"/")[1:2]) and rate[0].isdigit():
+            return max(1, min(int(rate[0]), MAX_RATE))
     return clock_rate(int(first)) if media.is_rtp and first.isdigit() else 8000
 
 

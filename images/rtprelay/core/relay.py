@@ -74,7 +74,7 @@ class RelayCore:
             else RangePool(interface, self.spec, self._handles, rng)
             for interface in interfaces
         ]
-        self.matcher = Matcher(self._handles, shared=self.spec.shared)
+        self.matcher = Matcher(self._handles, shared=self.spec.shared, speak_first=config.speak_first)
         negotiator = Negotiator(interfaces, self._pools, self.matcher, rng)
         restorer = Restorer(interfaces, self._pools, self.matcher)
         self._book = Book(config, negotiator, restorer, self._actions, wall, store=store)

@@ -35,8 +35,11 @@ CALLEE = ("203.0.113.20", 5000)
 PROXY = ("192.0.2.9", 2000)
 
 
-def rtp(sequence: int = 1, payload_type: int = 0, ssrc: int = 7, payload: bytes = b"x" * 160) -> bytes:
-    return bytes(RtpPacket(payload_type, sequence, sequence * 160, ssrc, payload))
+def rtp(
+    sequence: int = 1, payload_type: int = 0, ssrc: int = 7, payload: bytes = b"x" * 160, timestamp: int | None = None
+) -> bytes:
+    stamp = sequence * 160 if timestamp is None else timestamp
+    return bytes(RtpPacket(payload_type, sequence & 0xFFFF, stamp & 0xFFFFFFFF, ssrc, payload))
 
 
 def rtcp(ssrc: int = 7) -> bytes:
@@ -73,9 +76,12 @@ class Bed:
         seed: int = 1,
         restore: bool = True,
         taken: Iterable[tuple[str, int]] = (),
+        speak_first: bool = True,
     ) -> None:
         pod = Pod(set="pool", name="relay-0", uid="u1")
-        self.config = RelayConfig(interfaces=list(interfaces), ports=ports, capacity=capacity, pod=pod)
+        self.config = RelayConfig(
+            interfaces=list(interfaces), ports=ports, capacity=capacity, pod=pod, speak_first=speak_first
+        )
         self.core = RelayCore(self.config, Random(seed), 1_700_000_000.0, store=store, restore=restore)
         self.now = 1000.0
         self.opened: dict[int, tuple[str, int]] = {}
@@ -179,11 +185,24 @@ class Bed:
                     table.pop(command[2], None)  # type: ignore[call-overload]
         return table
 
-    def restart(self, *, taken: tuple[tuple[str, int], ...] = (), ports: str = "") -> Bed:
-        """Killed, and started again with what was stored."""
-        interfaces = tuple(self.config.interfaces)
-        bed = Bed(ports or self.config.ports, interfaces=interfaces, store=True, seed=99, taken=taken)
-        bed.now = self.now
+    def restart(
+        self,
+        *,
+        taken: tuple[tuple[str, int], ...] = (),
+        ports: str = "",
+        interfaces: tuple[str, ...] = (),
+        away: float = 0.0,
+    ) -> Bed:
+        """Killed, and started again with what was stored, `away` seconds later."""
+        bed = Bed(
+            ports or self.config.ports,
+            interfaces=interfaces or tuple(self.config.interfaces),
+            store=True,
+            seed=99,
+            taken=taken,
+            speak_first=self.config.speak_first,
+        )
+        bed.now = self.now + away
         bed.feed(StoreState(True, "run"))
         (read,) = bed.reads
         fields = [item for pair in self.stored().items() for item in pair]

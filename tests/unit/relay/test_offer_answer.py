@@ -276,3 +276,23 @@ def test_sip_source_address_takes_the_ip_of_the_sip_message() -> None:
     answer = bed.ask("answer", call_id="c", from_tag="a", to_tag="b", sdp=body(CALLEE))
     assert bed.packet(rtp(), port(answer.sdp), CALLER) is None
     assert bed.packet(rtp(), port(answer.sdp), ("198.51.100.50", CALLER[1])) is not None
+
+
+@pytest.mark.parametrize(
+    ("formats", "extra", "rate"),
+    [
+        ("0", "", 8000),
+        ("96 0", "a=rtpmap:0 PCMU/8000\r\na=rtpmap:96 opus/48000/2\r\n", 48_000),
+        ("9", "a=rtpmap:9 G722/8000\r\n", 8000),
+        ("10", "", 44_100),
+        ("96", "", 8000),
+        ("96", "a=rtpmap:96 opus\r\n", 8000),
+        ("96", "a=rtpmap:96 x/0\r\n", 1),
+        ("96", "a=rtpmap:96 x/99999999999\r\n", 1_000_000),
+    ],
+)
+def test_the_clock_of_a_stream_is_that_of_its_first_payload_type(formats: str, extra: str, rate: int) -> None:
+    bed = Bed()
+    media = f"m=audio 4000 RTP/AVP {formats}\r\n{extra}"
+    bed.ask("offer", call_id="c", from_tag="a", sdp=body(CALLER, media=media))
+    assert bed.core.sessions[b"c"].legs()[0].stream.rate == rate

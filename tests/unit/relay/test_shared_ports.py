@@ -107,9 +107,9 @@ def test_a_held_packet_goes_on_when_the_other_claimant_has_its_source() -> None:
     bed = Bed("shared:1@30000")
     bed.call("one", (NAT, 4000), ("203.0.113.20", 5000))
     bed.call("two", (NAT, 4002), ("203.0.113.20", 5002))
-    assert bed.packet(rtp(1), 30000, (NAT, 9999)) is None
+    assert bed.packet(rtp(1, ssrc=8), 30000, (NAT, 9999)) is None
     bed.packet(rtp(1), 30000, (NAT, 4000))
-    assert bed.packet(rtp(2), 30000, (NAT, 9999)) == (30000, ("203.0.113.20", 5002))
+    assert bed.packet(rtp(2, ssrc=8), 30000, (NAT, 9999)) == (30000, ("203.0.113.20", 5002))
 
 
 def test_rtcp_is_told_apart_by_what_was_signalled_and_by_the_learnt_rtp_beside_it() -> None:

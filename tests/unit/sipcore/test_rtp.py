@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sipcore.errors import RtpError
-from sipcore.rtp import Reception, RtpPacket, clock_rate, is_rtcp, is_rtp
+from sipcore.rtp import Mark, Reception, RtpPacket, clock_rate, is_rtcp, is_rtp, rtcp_sender
 
 DATA = Path(__file__).parent / "data"
 
@@ -166,3 +166,59 @@ def test_what_is_no_rtp_is_not_counted() -> None:
     assert not reception.count(b"\x80" * 11, 1.0)
     assert not reception.count(bytes(172), 1.0)
     assert (reception.packets, reception.bytes) == (2, 344)
+
+
+MARK = Mark(ssrc=5, sequence=100, timestamp=16_000, at=50.0)
+
+
+@pytest.mark.parametrize(
+    ("sequence", "timestamp", "after", "continues"),
+    [
+        (100, 16_160, 0.02, True),
+        (101, 16_320, 0.02, True),
+        (100, 16_000, 0.0, True),  # DTMF repeats its timestamp (RFC 4733 2.5.1.2)
+        (99, 16_000, 0.02, False),
+        (99, 15_840, 10.0, False),
+        (155, 25_000, 0.02, False),
+        (600, 96_160, 10.0, True),
+        (101, 96_160, 10.0, True),  # silence is not sent
+        (101, 16_160, 10.0, True),  # the sender's clock stood still
+        (101, 56_000, 10.0, False),
+        (101, 136_000, 10.0, False),
+        (7, 16_000 + 8000 * 3600, 3600.0, True),
+        (7, 16_000 + 8000 * 3605, 3600.0, True),
+        (7, 16_000 + 8000 * 3606, 3600.0, False),
+        (100, 16_160, -5.0, True),
+    ],
+)
+def test_a_packet_continues_a_stream_when_sequence_and_timestamp_go_on(
+    sequence: int, timestamp: int, after: float, continues: bool
+) -> None:
+    assert MARK.continued_by(packet(sequence, timestamp), 8000, 50.0 + after) is continues
+    assert not MARK.continued_by(packet(sequence, timestamp, ssrc=6), 8000, 50.0 + after)
+
+
+def test_sequence_and_timestamp_may_wrap_between_two_packets() -> None:
+    mark = Mark(5, 65_535, 0xFFFFFF00, 0.0)
+    assert mark.continued_by(packet(3, 500), 8000, 0.1)
+    assert not Mark(5, 3, 500, 0.0).continued_by(packet(65_535, 0xFFFFFF00), 8000, 0.1)
+
+
+@pytest.mark.parametrize("data", [b"", packet(100, 16_160)[:11], bytes((0x80, 200)) + packet(100, 16_160)[2:]])
+def test_what_is_no_rtp_continues_nothing(data: bytes) -> None:
+    assert not MARK.continued_by(data, 8000, 50.02)
+
+
+@given(st.integers(0, 65_535), st.integers(0, 0xFFFFFFFF), st.floats(0, 1e7), st.sampled_from([8000, 48_000, 90_000]))
+def test_a_mark_is_where_the_stream_is(sequence: int, timestamp: int, now: float, rate: int) -> None:
+    reception = Reception(rate)
+    assert reception.mark is None
+    reception.count(packet(sequence, timestamp), now)
+    reception.count(packet(sequence + 1, (timestamp + 160) & 0xFFFFFFFF), now + 0.02)
+    assert reception.mark == Mark(5, (sequence + 2) & 0xFFFF, (timestamp + 160) & 0xFFFFFFFF, now + 0.02)
+
+
+def test_the_sender_of_a_report_is_read_from_sr_and_rr() -> None:
+    for kind, ssrc in ((200, 9), (201, 9), (202, -1), (203, -1)):
+        assert rtcp_sender(bytes((0x81, kind, 0, 7)) + (9).to_bytes(4, "big") + bytes(24)) == ssrc
+    assert rtcp_sender(packet(1)) == rtcp_sender(b"") == -1
