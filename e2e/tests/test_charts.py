@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from e2e.cluster.binaries import HELM
+from sipfleet.kubernetes.leader import NAME as LEASE
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATOR, CRDS = ROOT / "charts/sipfleet", ROOT / "charts/sipfleet-crds"
@@ -138,6 +139,16 @@ def test_no_right_is_more_than_what_the_operator_does(helm: Helm, arguments: tup
     assert not [right for right in rights if right[0] == "rbac.authorization.k8s.io" or "/exec" in right[1]]
     # A manifest belongs to its user: the operator adds finalizers, and writes status.
     assert {verb for _, name, verb in rights if name == "sipclusters"} == {"get", "list", "watch", "patch"}
+
+
+def test_the_lease_of_leadership_goes_with_the_release(helm: Helm) -> None:
+    objects = helm.objects(OPERATOR)
+    lease = one(objects, "Lease")
+    assert (lease["metadata"]["name"], lease["metadata"]["namespace"]) == (LEASE, "voip")
+    assert "spec" not in lease
+    (by_name, by_kind) = one(objects, "Role", "fleet-operator")["rules"]
+    assert (by_name["resourceNames"], by_name["verbs"]) == ([LEASE], ["get", "patch"])
+    assert by_kind["verbs"] == ["create"]
 
 
 def test_the_pod_fits_the_restricted_profile(helm: Helm) -> None:
