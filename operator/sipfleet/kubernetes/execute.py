@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+from sipfleet.api import SipCluster
 from sipfleet.kubernetes import names, observe, pods
 from sipfleet.kubernetes.client import PODS, ApiError, Object
 from sipfleet.kubernetes.fleet import Fleet
@@ -58,8 +59,8 @@ class Execution:
         """Labels, DNS and the StatefulSet first, then what ends pods. Raises `ApiError`."""
         actions = self._decided.actions
         for action in actions:
-            if isinstance(action, PublishSrv):
-                await self._fleet.publish(self._state, self._resource, action.records)
+            if isinstance(action, PublishSrv) and isinstance(self._resource, SipCluster):
+                self._fleet.zones.publish(self._state, self._resource, action.records)
         await self._labels()
         for action in actions:
             if isinstance(action, Cordon | Drain | Uncordon):

@@ -32,13 +32,12 @@ from sipfleet.kubernetes.events import Events
 from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.objects import store
 from sipfleet.kubernetes.pods import Orders
-from sipfleet.kubernetes.sets import Resource as SetResource
 from sipfleet.kubernetes.sets import SetState
 from sipfleet.kubernetes.settings import Settings
 from sipfleet.kubernetes.stores import Stores
 from sipfleet.kubernetes.watch import Watch
 from sipfleet.kubernetes.workqueue import WorkQueue
-from sipfleet.plan.types import SrvRecord
+from sipfleet.kubernetes.zones import Zones
 
 log = logging.getLogger("sipfleet")
 
@@ -56,7 +55,8 @@ class Fleet:
         self.sets: dict[SetKey, SetState] = {}
         self.events = Events(api, settings.identity)
         self.orders = Orders(lambda state: self.queue.add(state.key))
-        self.stores = Stores(self._store_changed, self._orphans)
+        self.zones = Zones(api, self.events, self._again)
+        self.stores = Stores(self._again, self._orphans)
         self.templates: dict[SetKey, dict[str, Object]] = {}
         """Pod template by revision."""
         self.keyed: set[SetKey] = set()
@@ -116,6 +116,7 @@ class Fleet:
         for task in self._tasks:
             task.cancel()
         await self.orders.close()
+        await self.zones.close()
         await self.stores.close()
 
     # -- what changed
@@ -164,7 +165,7 @@ class Fleet:
                 if key in self.sets:
                     self.queue.add(key)
 
-    def _store_changed(self, key: SetKey) -> None:
+    def _again(self, key: SetKey) -> None:
         if key in self.sets:
             self.queue.add(key)
 
@@ -233,15 +234,6 @@ class Fleet:
                 await self.api.apply(body)
                 self._store_applied[mark] = text
         return self._passwords[namespace]
-
-    async def publish(self, state: SetState, resource: SetResource, records: tuple[SrvRecord, ...]) -> None:
-        """The published SRV set is this one from now on."""
-        state.published = records
-        await self.events.add(state.key, state.uid, "Published", f"{len(records)} SRV records")
-
-    async def unpublish(self, state: SetState) -> None:
-        """Nothing of the set is published any more."""
-        state.published = ()
 
 
 class Index:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import sys
 import traceback
+from typing import Any
 
 import click
 import kopf
@@ -109,6 +110,10 @@ def registry(operator: Operator) -> kopf.OperatorRegistry:
     """What Kopf calls: the two kinds, start and end."""
     found = kopf.OperatorRegistry()
     running: list[asyncio.Task[None]] = []
+
+    @kopf.on.login(registry=found)
+    def login(**given: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
 
     @kopf.on.startup(registry=found)
     async def startup(settings: kopf.OperatorSettings, **_: object) -> None:

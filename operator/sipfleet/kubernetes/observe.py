@@ -138,6 +138,15 @@ def phase_of(pod: Object, node: Object | None) -> tuple[Phase, str]:
     return Phase.RUNNING, ""
 
 
+def never_started(pod: Object) -> bool:
+    """No container of this pod has ever run: it cannot have had a lease or a call."""
+    containers = pod.get("status", {}).get("containerStatuses") or []
+    return pod.get("status", {}).get("phase") in (None, "Pending") and not any(
+        one.get("restartCount") or one.get("state", {}).get("running") or one.get("state", {}).get("terminated")
+        for one in containers
+    )
+
+
 def is_ready(pod: Object) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions") or [])
 

@@ -40,11 +40,14 @@ log = logging.getLogger("sipfleet.reconcile")
 
 HURRY = 0.5
 """Seconds to the next look while something is under way."""
+RETRY = 10.0
+"""Seconds to the next attempt at what others have to answer for."""
 CALM = 15.0
 """Seconds to the next look when nothing changes: windows and deadlines pass by themselves."""
 STATUS_INTERVAL = 10.0
 """Seconds at least between two writes of a status in which only numbers changed."""
-SETTLED = ("Cordon", "Drain")
+DELETION_SLACK = 60.0
+"""Seconds after the drain timeout until a deletion that cannot be carried out in order is over all the same."""
 
 
 async def reconcile(fleet: Fleet, state: SetState) -> float:
@@ -84,6 +87,8 @@ async def reconcile(fleet: Fleet, state: SetState) -> float:
         shared_address=exposure != "hostNetwork",
         problem=problem,
     )
+    if state.deleting:  # nobody will be there to say `Cut` later
+        wanted = replace(wanted, rollout=replace(wanted.rollout, cut=True))
     await _revisions(fleet, state, resource, wanted.revision, known)
     seen = await _observe(fleet, state, resource)
     decided = plan(wanted, seen, time.time())
@@ -92,7 +97,7 @@ async def reconcile(fleet: Fleet, state: SetState) -> float:
     await _write(fleet, state, wanted, replace(seen, status=decided.status), decided)
     await _tell(fleet, state, before, decided.status)
     await Execution(fleet, state, resource, seen, decided, _current(fleet, state)).run()
-    if state.deleting and not seen.slots and not decided.actions:
+    if state.deleting and (not seen.slots or _past_deadline(state, wanted)):
         return await _deleted(fleet, state)
     return HURRY if _busy(wanted, seen, decided) else CALM
 
@@ -129,12 +134,18 @@ async def _finalizer(fleet: Fleet, state: SetState) -> bool:
     return True
 
 
+def _past_deadline(state: SetState, wanted: Desired) -> bool:
+    """A deletion waits for calls to end as long as a drain may take, and then for nobody."""
+    asked = observe.unix(state.manifest["metadata"].get("deletionTimestamp"))
+    return time.time() - asked > wanted.rollout.drain_timeout + DELETION_SLACK
+
+
 async def _deleted(fleet: Fleet, state: SetState) -> float:
-    """Nothing of it is left that carries calls: the resource may go, and the garbage collector takes the rest."""
-    current = _current(fleet, state)
-    if current is not None and current.slots:
-        return HURRY
-    await fleet.unpublish(state)
+    """Nothing of it is left that carries calls, or nobody waits for them any more: the resource may go, and the garbage
+    collector takes the rest."""
+    resource = state.resource or last_good(state, revisions_of(fleet.of(fleet.configmaps, state.key)))
+    if isinstance(resource, SipCluster) and not await fleet.zones.withdraw(state, resource):
+        return RETRY
     metadata = state.manifest["metadata"]
     left = [one for one in metadata.get("finalizers") or [] if one != names.FINALIZER]
     try:
@@ -285,6 +296,8 @@ async def _observe(fleet: Fleet, state: SetState, resource: Resource) -> Observe
             memory = state.memory[name] = PodMemory(uid)
         living = observe.lease_of(view, name, uid)
         states[ordinal] = observe.lease_state(memory, living, view, available, clock)
+        if observe.never_started(pod):  # whatever the store says or cannot say
+            states[ordinal] = LeaseState.NONE
         memory.lease = living or memory.lease
         memory.stored = fleet.stores.stored.get((key, name))
         running = observe.phase_of(pod, fleet.node_of(pod))[0] is Phase.RUNNING

@@ -76,7 +76,7 @@ class SetState:
     def read(self) -> None:
         """Bring `resource` and `refused` up to date."""
         metadata = self.manifest["metadata"]
-        at = (int(metadata.get("generation", 0)), str(metadata.get("deletionTimestamp", "")))
+        at = (int(metadata.get("generation", 0)), f"{metadata.get('deletionTimestamp')} {metadata.get('annotations')}")
         if at == self.read_at:
             return
         self.read_at = at
