@@ -9,7 +9,8 @@
 #   --only NAME  operator, sipproxy, rtprelay or store; may be given several times
 #
 # DIR/sipfleet-operator-V.tar, sipproxy-V.tar, rtprelay-V.tar and sipfleet-store-V.tar are docker archives of
-# localhost/sipfleet/{operator,sipproxy,rtprelay,store}:V. What is there already and made of the same files is kept.
+# localhost/sipfleet/{operator,sipproxy,rtprelay,store}:V; the store is localhost/sipfleet/store:7.0 too, after its Redis.
+# What is there already and made of the same files is kept.
 #
 # Needs root, Debian's packages and the package index of pip, as this host reaches them. With a registry at hand none of
 # this is needed: the Containerfiles build with any engine (docs/install.md).
@@ -21,6 +22,8 @@ export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/sipfleet/images
 PREFIX=localhost/sipfleet
+# Of Debian 12: the tag that the chart has for the store, which is not rolled with sipfleet.
+REDIS=7.0
 
 say() { printf '==> %s\n' "$*"; }
 die() {
@@ -202,6 +205,13 @@ build_broken() {
     buildah commit --quiet --rm "$container" "$PREFIX/$name:$version" >/dev/null
 }
 
+add_name() { # add_name <docker archive> <its name> <another name>
+    tar -xOf "$1" manifest.json | sed "s|\"$2\"|\"$2\",\"$3\"|" >"$work/manifest.json"
+    grep -qF "\"$3\"" "$work/manifest.json" || die "$1: no name $2 in its manifest"
+    tar --delete -f "$1" manifest.json
+    tar -C "$work" -rf "$1" manifest.json
+}
+
 for name in "${missing[@]}"; do
     began=$SECONDS
     image=$PREFIX/$name:$version
@@ -213,6 +223,7 @@ for name in "${missing[@]}"; do
     [ -z "$broken" ] || build_broken "$name"
     rm -f "$(stamp "$name")"
     buildah push --quiet "$image" "docker-archive:$work/archive.tar:$image" >/dev/null
+    [ "$name" != store ] || add_name "$work/archive.tar" "$image" "$PREFIX/store:$REDIS"
     mv "$work/archive.tar" "$(archive "$name")"
     echo "$made_of" >"$(stamp "$name")"
     say "$image built in $((SECONDS - began)) s"

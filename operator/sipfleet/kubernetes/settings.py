@@ -18,10 +18,11 @@ class SettingsError(Exception):
 class Settings:
     """See `charts/sipfleet`."""
 
-    proxy_image: str = "sipfleet/sipproxy"
+    proxy_image: str = "localhost/sipfleet/sipproxy"
     """Repository without tag: `spec.version` is the tag."""
-    relay_image: str = "sipfleet/rtprelay"
-    store_image: str = "sipfleet/sipfleet-store"
+    relay_image: str = "localhost/sipfleet/rtprelay"
+    store_image: str = "localhost/sipfleet/store:7.0"
+    """With the tag of its Redis: another release of sipfleet restarts no store. Without a tag it has `image_tag`."""
     image_tag: str = sipcore.__version__
     """Tag where `spec.version` is not given."""
     pull_policy: str = "IfNotPresent"
@@ -33,6 +34,12 @@ class Settings:
     """Where the operator itself lives."""
     priority_class: str = ""
     """Of proxies and relays; empty: none."""
+
+    @property
+    def store_reference(self) -> str:
+        """The store's image with its tag."""
+        tagged = {":", "@"} & set(self.store_image.rpartition("/")[2])
+        return self.store_image if tagged else f"{self.store_image}:{self.image_tag}"
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -74,3 +74,16 @@ def test_every_variable_that_the_operator_reads_is_set_by_the_chart() -> None:
     Settings.read(Environment())
     assert read
     assert not [name for name in sorted(read) if f"- name: {name}\n" not in text]
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("registry.example:5000/sipfleet/store:7.0", "registry.example:5000/sipfleet/store:7.0"),
+        ("registry.example:5000/sipfleet/store", "registry.example:5000/sipfleet/store:1.2.3"),
+        ("", Settings().store_image),
+    ],
+)
+def test_a_store_keeps_the_tag_that_it_is_given(given: str, used: str) -> None:
+    settings = Settings.read({"SIPFLEET_STORE_IMAGE": given, "SIPFLEET_IMAGE_TAG": "1.2.3"})
+    assert settings.store_reference == used

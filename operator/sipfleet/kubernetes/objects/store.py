@@ -190,7 +190,7 @@ def _container(name: str, port: int, script: str, settings: Settings) -> Object:
     probe = {"tcpSocket": {"port": port}, "timeoutSeconds": 2}
     return {
         "name": name,
-        "image": f"{settings.store_image}:{settings.image_tag}",
+        "image": settings.store_reference,
         "imagePullPolicy": settings.pull_policy,
         "command": ["/bin/sh", script],
         "env": [
