@@ -1,0 +1,104 @@
+"""Calls from outside of the cluster, something that happens to them, and the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from e2e.harness.fleet import DOMAIN, Fleet
+from sipfleet.calls import CallGenerator, CallPlan
+from sipfleet.demo.stage import GAP_LIMIT_MS, Outcome
+
+KILLED_RELAY_MS = 8000.0
+"""The longest gap of a relay whose pod was deleted by force."""
+LOST_NODE_MS = 20000.0
+"""The longest gap where a node died."""
+LEAST = 50
+"""Calls that must be up when something happens, or it has proved nothing."""
+
+Deed = Callable[[CallGenerator], Awaitable[None]]
+
+
+class Outside:
+    """Where callers and callees are, and what they wrote down."""
+
+    def __init__(self, fleet: Fleet, callers: str, callee: str, results: Path) -> None:
+        """`callers` and `callee` are paths of network namespaces, empty for this process's own."""
+        self.fleet = fleet
+        self.callers = callers
+        self.callee = callee
+        self.results = results
+
+    def plan(self, **changes: Any) -> CallPlan:
+        """60 calls at once, each 20 to 60 s long, and more arriving."""
+        usual = CallPlan(
+            target=f"sip:callee@{DOMAIN}",
+            proxy=(self.fleet.address, 5060),
+            listen=self.fleet.callee,
+            calls=60,
+            rate=10.0,
+            duration=(20.0, 60.0),
+            keep_arriving=True,
+            seed=random.getrandbits(31),
+            keepalive=10.0,
+            caller_netns=self.callers,
+            callee_netns=self.callee,
+        )
+        return replace(usual, **changes)
+
+    def play(
+        self, name: str, deed: Deed, *, limit_ms: float = GAP_LIMIT_MS, events: tuple[str, ...] = (), **changes: Any
+    ) -> Outcome:
+        """Calls up, then the deed, then all of them to their end; -> what came of them. Prints one JSON line, and
+        keeps it.
+
+        `events` names the marks of the deed that must have met calls.
+        """
+        return asyncio.run(self._play(name, deed, limit_ms, events, self.plan(**changes)))
+
+    async def _play(self, name: str, deed: Deed, limit_ms: float, events: tuple[str, ...], plan: CallPlan) -> Outcome:
+        outcome = Outcome(name, limit_ms)
+        began = time.monotonic()
+        async with CallGenerator(plan, self._cdrs) as calls:
+            await calls.until_established(min(plan.calls, LEAST + 5), timeout=plan.calls / plan.rate + 30)
+            try:
+                await deed(calls)
+            except (AssertionError, TimeoutError) as error:  # the calls are judged all the same
+                outcome.problems.append(str(error))
+            outcome.report = await calls.finish(timeout=plan.duration[1] + 120)
+        for event in outcome.report.events:
+            up = outcome.report.up_at(event.at)
+            if event.name in events and up < LEAST:
+                outcome.problems.append(f"{event.name} met {up} calls, at least {LEAST} expected")
+        outcome.facts["seconds"] = round(time.monotonic() - began, 1)
+        told = {"scenario": name, **outcome.as_json()}
+        print(json.dumps(told))
+        with self.results.open("a") as file:
+            file.write(json.dumps(told) + "\n")
+        return outcome
+
+    async def _cdrs(self, call_ids: Collection[str]) -> Mapping[str, int]:
+        found = await asyncio.to_thread(self.fleet.cdrs)
+        return {call_id: found[call_id] for call_id in call_ids if call_id in found}
+
+
+def passed(outcome: Outcome) -> None:
+    """Assert that every call was kept, and say what was not."""
+    told = outcome.as_json()
+    lost = [
+        {"number": one.number, "reason": one.reason, "detail": one.detail, "call_id": one.call_id}
+        for one in (outcome.report.calls if outcome.report is not None else [])
+        if not one.kept
+    ]
+    assert outcome.passed, json.dumps({"complaints": outcome.complaints(), "lost": lost[:8], **told}, indent=1)
+
+
+async def act(function: Callable[..., Any], *words: Any) -> Any:
+    """Something that blocks, beside the calls."""
+    return await asyncio.to_thread(function, *words)

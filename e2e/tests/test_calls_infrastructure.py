@@ -1,0 +1,82 @@
+"""Calls are kept when what carries the cluster is disturbed: conntrack, kube-proxy, API server, operator, store."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from e2e.cluster.cluster import Cluster
+from e2e.harness.calls import Outside, act, passed
+from e2e.harness.fleet import OPERATOR, Fleet
+from e2e.tests.conftest import NEXT
+from e2e.tests.test_calls_roll import roll, rolled
+from sipfleet.calls import CallGenerator
+
+
+def master(fleet: Fleet) -> str:
+    """The store pod that is the Redis master."""
+    for number in range(3):
+        pod = f"sipfleet-store-{number}"
+        script = 'redis-cli --no-auth-warning -a "$STORE_PASSWORD" role | head -n 1'
+        status, text = fleet.kubectl.attempt("exec", pod, "-c", "redis", "--", "sh", "-c", script, timeout=20)
+        if status == 0 and text.strip() == "master":
+            return pod
+    raise AssertionError("no store pod is master")
+
+
+@pytest.mark.smoke
+def test_conntrack_is_flushed_on_all_nodes(fleet: Fleet, outside: Outside, cluster: Cluster) -> None:
+    async def deed(calls: CallGenerator) -> None:
+        calls.mark("flush")
+        await act(cluster.flush_connections)
+        await asyncio.sleep(20)
+
+    passed(outside.play("conntrack_flush", deed, events=("flush",)))
+
+
+def test_kube_proxy_restarts(fleet: Fleet, outside: Outside, cluster: Cluster) -> None:
+    async def deed(calls: CallGenerator) -> None:
+        calls.mark("restart")
+        for node in cluster.nodes:
+            await act(cluster.restart_kube_proxy, node)
+        await asyncio.sleep(20)
+
+    passed(outside.play("kube_proxy_restart", deed, events=("restart",)))
+
+
+def test_the_api_server_restarts(fleet: Fleet, outside: Outside, cluster: Cluster) -> None:
+    async def deed(calls: CallGenerator) -> None:
+        calls.mark("restart")
+        await act(cluster.restart_api_server)
+        await asyncio.sleep(10)
+        await act(fleet.until_settled)
+
+    passed(outside.play("api_server_restart", deed, events=("restart",)))
+
+
+def test_the_operator_is_away_for_five_minutes_in_a_rollout(fleet: Fleet, outside: Outside) -> None:
+    async def deed(calls: CallGenerator) -> None:
+        calls.mark("roll", NEXT)
+        await act(roll, fleet, NEXT)
+        await asyncio.sleep(8)
+        await act(fleet.system, "scale", OPERATOR, "--replicas=0")
+        calls.mark("operator gone")
+        await asyncio.sleep(300)
+        await act(fleet.system, "scale", OPERATOR, "--replicas=1")
+        calls.mark("operator back")
+        await act(rolled, fleet, NEXT)
+
+    passed(outside.play("operator_away", deed, events=("operator gone",)))
+
+
+@pytest.mark.smoke
+def test_the_redis_master_is_killed(fleet: Fleet, outside: Outside) -> None:
+    async def deed(calls: CallGenerator) -> None:
+        victim = await act(master, fleet)
+        calls.mark("kill", victim)
+        await act(fleet.kubectl, "delete", "pod", victim, "--grace-period=0", "--force")
+        await asyncio.sleep(20)
+        await act(fleet.until_settled)
+
+    passed(outside.play("redis_master", deed, events=("kill",)))

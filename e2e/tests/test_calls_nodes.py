@@ -1,0 +1,50 @@
+"""Calls are kept when a node is drained, and when one dies."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from e2e.cluster.cluster import Cluster
+from e2e.harness.calls import LOST_NODE_MS, Outside, act, passed
+from e2e.harness.fleet import POOL, Fleet
+from sipfleet.calls import CallGenerator
+
+
+def node_of(fleet: Fleet, pod: str) -> str:
+    return str(fleet.kubectl.get(f"pod/{pod}")["spec"]["nodeName"])
+
+
+@pytest.mark.smoke
+def test_kubectl_drain_of_a_node(fleet: Fleet, outside: Outside) -> None:
+    node = node_of(fleet, fleet.busiest(POOL))
+
+    async def deed(calls: CallGenerator) -> None:
+        calls.mark("drain", node)
+        words = ("--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s")
+        await act(lambda: fleet.kubectl("drain", node, *words, timeout=320))
+        calls.mark("drained", node)
+        await act(fleet.until_settled)
+
+    try:
+        passed(outside.play("drain_node", deed, events=("drain",)))
+    finally:
+        fleet.kubectl("uncordon", node)
+
+
+def test_a_node_dies(fleet: Fleet, outside: Outside, cluster: Cluster) -> None:
+    node = cluster.node(node_of(fleet, fleet.busiest(POOL)))
+
+    async def deed(calls: CallGenerator) -> None:
+        calls.mark("node dies", node.name)
+        await act(cluster.stop_kubelet, node)
+        await act(cluster.kill_pods, node)
+        await asyncio.sleep(25)
+        await act(fleet.until_settled)
+        calls.mark("healed", node.name)
+
+    try:
+        passed(outside.play("node_dies", deed, limit_ms=LOST_NODE_MS, events=("node dies",)))
+    finally:
+        cluster.continue_kubelet(node)
