@@ -71,7 +71,7 @@ class Kubectl:
         self("patch", what, "--type=merge", "-p", json.dumps(body))
 
     def until(self, what: str, test: Callable[[Object], bool], timeout: float, *words: str) -> Object:
-        """Wait until an object (`kubectl get words...`) passes the test; -> it. Raises `CommandError` with its status."""
+        """Wait until an object (`kubectl get words...`) passes the test; -> it. Raises `CommandError`."""
         deadline = time.monotonic() + timeout
         while True:
             try:

@@ -84,12 +84,12 @@ def installed(kubectl: Kubectl, images: None) -> Fleet:
 
 
 @pytest.fixture
-def fleet(installed: Fleet) -> Iterator[Fleet]:
+def fleet(installed: Fleet) -> Fleet:
     """The fleet as the manifests want it, whatever the test before did."""
     installed.version = "0.1.0"
     installed.apply()
     installed.until_settled()
-    yield installed
+    return installed
 
 
 @pytest.fixture(scope="session")
