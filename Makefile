@@ -1,9 +1,9 @@
 # Every target does its own set-up; a target that is set up already starts at once. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-proxy bench-relay bench-idle images fresh clean
+.PHONY: help demo test lint bench bench-proxy bench-relay bench-idle images e2e-cluster e2e-cluster-down fresh clean
 
 help:           ## this list
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 20
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):[^#]*## */  make \1\t/' | expand -t 20
 
 demo:           ## bring a cluster up, kill, scale and roll it under calls, and judge the calls
 	@scripts/demo.sh
@@ -27,6 +27,12 @@ bench-idle:     ## memory and CPU of the README's cluster with nothing to do
 
 images:         ## container images as archives in dist/images (buildah on a base of debootstrap, as root)
 	@scripts/images.sh
+
+e2e-cluster:    ## bring up a Kubernetes of three nodes on this machine (root), and say how to use it
+	@scripts/e2e-cluster.sh up
+
+e2e-cluster-down: ## take it down without a trace
+	@scripts/e2e-cluster.sh down
 
 fresh:          ## the README's commands in an empty Debian 12 root (debootstrap, as root)
 	@scripts/fresh.sh

@@ -1,8 +1,9 @@
 #!/bin/sh
-# scripts/setup.sh demo|test: makes everything that the goal needs, and nothing else.
+# scripts/setup.sh demo|test|e2e: makes everything that the goal needs, and nothing else.
 #
 #   demo   a virtual environment in .venv with the extra `local` (its wheels bring a redis-server)
 #   test   the same with the extra `dev`, and the peers: Redis, SIPp, Kamailio, rtpengine, Knot, BIND
+#   e2e    the same with the extra `e2e`, and what a test cluster's nodes are made of: containerd, runc, CNI plugins, buildah
 #
 # Debian packages are installed when this is root or has sudo; otherwise one message says what to install.
 # A second run finds its stamp in .venv and ends at once.
@@ -12,7 +13,8 @@ goal=${1:-}
 case $goal in
 demo) extras=local build="hatchling>=1.27" ;;
 test) extras=dev build= ;;
-*) die "usage: scripts/setup.sh demo|test" ;;
+e2e) extras=e2e build= ;;
+*) die "usage: scripts/setup.sh demo|test|e2e" ;;
 esac
 
 # Whether a Python is new enough and can make virtual environments: Debian ships venv and ensurepip apart from python3.
@@ -49,8 +51,31 @@ missing_packages() {
         have knotd || echo knot
         have named || echo bind9
         have ip || echo iproute2
+        have iptables || echo iptables
+        have conntrack || echo conntrack
         have ps || echo procps
     fi
+    if [ "$goal" = e2e ]; then
+        have containerd || echo containerd
+        have runc || echo runc
+        [ -x /usr/lib/cni/bridge ] || echo containernetworking-plugins
+        busybox_is_static || echo busybox-static
+        have buildah || echo buildah
+        have debootstrap || echo debootstrap
+        have ip || echo iproute2
+        have iptables || echo iptables
+        have conntrack || echo conntrack
+        have nsenter || echo util-linux
+        have knotd || echo knot
+        have prometheus || echo prometheus
+        have sipp || echo sip-tester
+        have ps || echo procps
+    fi
+}
+
+# The packages busybox and busybox-static bring the same command; only one of them runs in an empty image.
+busybox_is_static() {
+    have busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1
 }
 
 as_root() {
@@ -65,7 +90,7 @@ can_be_root() {
 }
 
 # Services that Debian's packages start when they are installed.
-SERVICES="redis-server kamailio rtpengine-daemon rtpengine-recording-daemon knot named"
+SERVICES="redis-server kamailio rtpengine-daemon rtpengine-recording-daemon knot named containerd prometheus"
 
 service_runs() {
     if [ -d /run/systemd/system ]; then
@@ -124,8 +149,10 @@ packages=$(missing_packages)
 # shellcheck disable=SC2086  # a list of words
 [ -z "$packages" ] || install_packages $packages
 
-# What `test` installs includes what `demo` needs.
-if stamp_is_good "$VENV/.ready-$goal" || stamp_is_good "$VENV/.ready-test"; then exit 0; fi
+# What `e2e` installs includes what `test` needs, and that what `demo` needs.
+for wider in "$goal" $([ "$goal" = e2e ] || echo test e2e); do
+    if stamp_is_good "$VENV/.ready-$wider"; then exit 0; fi
+done
 
 if ! [ -x "$VENV/bin/python" ]; then
     python=$(find_python) || die "no Python >= 3.11 with the modules venv and ensurepip was found"

@@ -1,0 +1,1 @@
+"""End-to-end tests on a real Kubernetes: the cluster to test on, and the tests. Not part of the distribution."""
