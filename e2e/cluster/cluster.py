@@ -89,6 +89,7 @@ class Cluster:
         """The administrator's kubeconfig file."""
         return layout.KUBECONFIG
 
+    @property
     def is_up(self) -> bool:
         """Whether it was brought up and its API server runs."""
         return self._count > 0 and processes.pid_of(controlplane.API_SERVER) is not None
@@ -105,7 +106,7 @@ class Cluster:
 
     def kubectl(self, *arguments: str, input: str | None = None) -> str:
         """Runs kubectl and returns its output. Raises ClusterError with what it said."""
-        argv = [str(binaries.kubectl()), *arguments]
+        argv = [str(binaries.KUBECTL.path), *arguments]
         done = subprocess.run(argv, capture_output=True, text=True, input=input, env=self.environment())
         if done.returncode:
             raise ClusterError(f"kubectl {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()}")
@@ -114,7 +115,7 @@ class Cluster:
     # --- up and down --------------------------------------------------------------------------------------------------
 
     def up(self, count: int = 3) -> None:
-        """Brings up a new cluster; what an earlier one left is removed first. Raises ClusterError and others of this package."""
+        """Brings up a new cluster; what an earlier one left is removed first. Raises the exceptions of this package."""
         if os.geteuid() != 0:
             raise ClusterError("namespaces, mounts and control groups need root")
         lacking = binaries.missing()
@@ -279,12 +280,12 @@ class Cluster:
         raise ClusterError(f"{node.name}: processes of pods are still there: {pids}")
 
     def kill_node(self, node: Node) -> None:
-        """Cuts a node's power: kubelet, containerd, kube-proxy and all containers are gone at once, and its cable is pulled."""
+        """Cuts a node's power: its daemons and all containers are gone at once, and its cable is pulled."""
         network.cut(node)
         processes.kill([node_parts.first_name(node)])
 
     def start_node(self, node: Node, seconds: float = 120) -> None:
-        """Starts a node that was killed, with its old disk and no memory of connections, and waits until it is Ready."""
+        """Starts a node that was killed, with its old disk and no tracked connections, and waits until it is Ready."""
         processes.kill(node_parts.all_names(node))
         _kill_inside(node.name)
         network.remove_place(node.name)
@@ -381,7 +382,7 @@ def _kill_inside(place: str) -> None:
 
 
 def _kill_rest() -> None:
-    """Kills what is in the cluster's namespaces and control groups, whoever started it: callers of a test that died, say."""
+    """Kills what is in the cluster's namespaces and control groups, whoever started it: callers of a dead test, say."""
     until = time.monotonic() + 20
     while time.monotonic() < until:
         pids = set(processes.in_cgroup(f"/{layout.NAME}"))

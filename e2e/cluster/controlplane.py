@@ -1,4 +1,4 @@
-"""The control plane's processes: etcd, API server, controller manager, scheduler and the cluster's DNS. What each is given, and why."""
+"""The control plane's processes: etcd, API server, controller manager, scheduler, DNS. What each is given, and why."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def scheduler() -> Launch:
 
 
 def dns() -> Launch:
-    """The cluster's DNS. It runs beside the control plane so that a test which kills a node does not also kill names."""
+    """The cluster's DNS. It runs beside the control plane: a test that kills a node does not also kill names."""
     return Launch(DNS, [str(binaries.COREDNS.path), "-conf", str(layout.CONFIGURATION / "Corefile")], "control")
 
 
@@ -144,7 +144,7 @@ def audit_policy() -> str:
     """Who did what: writes, and what was refused, of service accounts outside kube-system and of people."""
     rules: list[dict[str, object]] = [
         {"level": "None", "userGroups": ["system:nodes", "system:serviceaccounts:kube-system"]},
-        {"level": "None", "users": [f"system:{name}" for name in ("kube-controller-manager", "kube-scheduler", "apiserver")]},
+        {"level": "None", "users": ["system:kube-controller-manager", "system:kube-scheduler", "system:apiserver"]},
         {"level": "None", "verbs": ["get", "list", "watch"]},
         {"level": "Metadata", "omitStages": ["RequestReceived"]},
     ]

@@ -2,7 +2,7 @@
 
     python -S -E enter.py JSON
 
-Run as a program of its own: entering a pid or a mount namespace is for a process without threads, and it imports nothing but
+A program of its own: entering a pid or a mount namespace is for a process without threads, and it imports nothing but
 the standard library so that it starts at once. JSON is an object with
     argv      the program and its arguments
     environment  its environment
@@ -10,9 +10,9 @@ the standard library so that it starts at once. JSON is an object with
     cgroups   folders of control groups to join
     net       file of a network namespace, or null
     target    pid of a node's first process, whose mount, pid and uts namespaces are entered, or null
-    node      null, or an object: new mount, pid, uts and ipc namespaces are made, and instead of `argv` this program stays in
-              them as their first process. Its members: hostname; tmpfs, folders that become empty ones in memory; mounts,
-              pairs (source, target) of folders to bind; over, pairs of files to bind
+    node      null, or an object: new mount, pid, uts and ipc namespaces are made, and instead of `argv` this program
+              stays in them as their first process. Its members: hostname; tmpfs, folders that become empty ones in
+              memory; mounts, pairs (source, target) of folders to bind; over, pairs of files to bind
 """
 
 from __future__ import annotations

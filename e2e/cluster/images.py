@@ -85,7 +85,7 @@ def _write_oci(path: Path, name: str, layer: bytes, command: list[str]) -> None:
 
 
 def make_own(folder: Path) -> list[Path]:
-    """Writes the images that the cluster itself needs and returns where: what holds a pod's namespaces, and a shell for tests."""
+    """Writes the cluster's own images and returns where: what holds a pod's namespaces, and a shell for tests."""
     layer = _busybox_layer()
     made = []
     for name, command in (

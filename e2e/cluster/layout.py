@@ -1,12 +1,12 @@
 """Where everything is: names, addresses and folders of the cluster. Data only; nothing here touches the machine.
 
-    198.18.0.0/30        192.0.2.0/24                              203.0.113.0/24
-    host .1 -- .2 control .10 --+                                       +---- .10 to .19 world (callers)
+    198.18.0.0/30        192.0.2.0/24                             203.0.113.0/24
+    host .1 -- .2 control .10 --+                                       +-- .10 to .19 world (callers)
                     node1 .11 --+-- .1 cloud (routes, load balancer) .1 +
-                    node2 .12 --+                                       +---- .20 nat .1 -- 10.77.0.0/24 -- .10 home
+                    node2 .12 --+                                       +-- .20 nat .1 -- 10.77.0.0/24 -- .10 home
 
-Addresses are those for documentation (RFC 5737), private ones inside the cluster and behind the NAT, and between host and
-control plane two of those for benchmarks (RFC 2544): the host sees no other of these networks, so none can be in its way.
+Addresses are those for documentation (RFC 5737), private ones in the cluster and behind the NAT, and between host and
+control plane two of those for benchmarks (RFC 2544); the host sees no other of these networks, so none is in its way.
 Service addresses of type LoadBalancer are 198.51.100.0/24; they exist as routes in `cloud` only.
 """
 
@@ -43,7 +43,7 @@ CONTROL_ADDRESS = "192.0.2.10"
 HOST_NETWORK = IPv4Network("198.18.0.0/30")
 HOST_ADDRESS = "198.18.0.1"
 CONTROL_HOST_ADDRESS = "198.18.0.2"
-"""The control plane's address for the host; the other places reach it by this address too, so one kubeconfig fits all."""
+"""The control plane's address for the host; the other places reach it by this one too: one kubeconfig fits all."""
 WORLD_ADDRESSES = tuple(f"203.0.113.{host}" for host in range(10, 20))
 NAT_ADDRESS = "203.0.113.20"
 NAT_HOME_ADDRESS = "10.77.0.1"

@@ -26,12 +26,13 @@ class NetworkError(Exception):
 
 
 def run(argv: Sequence[str], place: str | None = None) -> str:
-    """Runs a command, in a place's network namespace where one is given, and returns its output. Raises NetworkError."""
+    """Runs a command, in a place's network namespace where one is given; its output. Raises NetworkError."""
     if place is not None:
         argv = [*enter(place), *argv]
     done = subprocess.run(argv, capture_output=True, text=True)
     if done.returncode:
-        raise NetworkError(f"{' '.join(argv)} ended with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
+        said = done.stderr.strip() or done.stdout.strip()
+        raise NetworkError(f"{' '.join(argv)} ended with {done.returncode}: {said}")
     return done.stdout
 
 
@@ -96,7 +97,8 @@ def _plug(place: str, bridge: str, port: str, addresses: Sequence[str], gateway:
 def make() -> None:
     """Makes everything but the nodes. Raises NetworkError."""
     # Hashing ports too, a client's flows spread over the nodes of an address as a load balancer spreads them.
-    _make("cloud", "net.ipv4.ip_forward=1", "net.ipv4.fib_multipath_hash_policy=1", "net.bridge.bridge-nf-call-iptables=0")
+    spread = "net.ipv4.fib_multipath_hash_policy=1"
+    _make("cloud", "net.ipv4.ip_forward=1", spread, "net.bridge.bridge-nf-call-iptables=0")
     _ip(
         "cloud",
         f"link add {NODES_BRIDGE} type bridge",

@@ -1,7 +1,7 @@
 """A node's processes and what they are given: its first process, containerd, kubelet and kube-proxy.
 
-All of a node's processes share a network, a mount, a pid and a uts namespace: they see each other and the node's own disk, not the other
-nodes', and all die with the first process, as they do when a machine loses its power.
+All of a node's processes share a network, a mount, a pid and a uts namespace: they see each other and the node's own
+disk, not the other nodes', and all die with the first process, as they do when a machine loses its power.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ disabled_plugins = [
 
 
 def cni_configuration(node: Node) -> dict[str, object]:
-    """A bridge per node. What leaves the cluster is translated by a rule of the node's (network.py), which spares other nodes' pods."""
+    """A bridge per node. What leaves the cluster is translated by a rule of the node's own, see network.py."""
     bridge = {
         "type": "bridge",
         "bridge": "pods",
@@ -220,7 +220,7 @@ def kube_proxy_configuration(node: Node) -> dict[str, object]:
 
 
 def node_object(node: Node) -> dict[str, object]:
-    """The Node object, made before the kubelet registers so that it carries its zone and its pods' range from the start."""
+    """The Node object, made before the kubelet registers: it carries its zone and its pods' range from the start."""
     labels = {
         "topology.kubernetes.io/zone": node.zone,
         "topology.kubernetes.io/region": "test",

@@ -1,4 +1,4 @@
-"""The objects that a bare cluster lacks and that installers make: permissions of the DNS and the cloud, its Service, local volumes."""
+"""The objects that a bare cluster lacks and that installers make: permissions, the DNS Service, local volumes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def permissions() -> list[tuple[str, Object]]:
 
 
 def dns_service() -> list[tuple[str, Object]]:
-    """The cluster's DNS by the name and address that pods expect; its process is no pod, so its endpoint is written down."""
+    """The DNS by the name and address that pods expect; its process is no pod, so its endpoint is written down."""
     ports = [{"name": f"dns-{protocol.lower()}", "port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
     labels = {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}
     service = {
@@ -91,8 +91,7 @@ def storage(all_nodes: Iterable[Node]) -> list[tuple[str, Object]]:
         )
     ]
     for node in all_nodes:
-        for number in range(1, layout.VOLUMES_PER_NODE + 1):
-            made.append(_volume(node, number))
+        made += [_volume(node, number) for number in range(1, layout.VOLUMES_PER_NODE + 1)]
     return made
 
 

@@ -1,7 +1,7 @@
 """The cluster's processes: started in their namespaces, known by pid and start time, ended by pid.
 
-A file per process under `layout.PROCESSES` says what was started and as which pid, so that any later command can find it, and
-one that is gone is never mistaken for another that got its pid.
+A file per process under `layout.PROCESSES` says what was started and as which pid, so that any later command can find
+it, and one that is gone is never mistaken for another that got its pid.
 """
 
 from __future__ import annotations
