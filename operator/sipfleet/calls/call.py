@@ -36,6 +36,8 @@ class Call:
         self.bye_by = bye_by
         self.started_at = 0.0
         self.hang_up_at = float("inf")
+        self.keepalive_at = float("inf")
+        """When the caller's next keepalive is due."""
         self.bye_at = 0.0
         self.ended_early = False
         self.over_at = 0.0

@@ -35,6 +35,9 @@ _LIVE_INTERVAL = 0.25
 @click.option("--keep-arriving", is_flag=True, help="Calls keep coming until Ctrl-C.")
 @click.option("--setup-time", default=60.0, show_default=True, help="Seconds that a call may take to be answered.")
 @click.option("--seed", type=int, default=None, help="Of durations and tags [default: another each time, printed].")
+@click.option("--keepalive", default=0.0, metavar="SECONDS", help="Between two CRLF keepalives, caller and callee.")
+@click.option("--caller-netns", metavar="PATH", default="", help="Network namespace of the callers, /run/netns/NAME.")
+@click.option("--callee-netns", metavar="PATH", default="", help="That of our own callee.")
 @click.option("--cdr", metavar="URL", help="Where CDRs are read after the calls: redis://HOST:PORT or unix:///PATH.")
 @click.option("--max-gap", default=20.0, show_default=True, help="Seconds of silence that a kept call may have.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output at the end.")
@@ -49,6 +52,9 @@ def call_command(
     keep_arriving: bool,
     setup_time: float,
     seed: int | None,
+    keepalive: float,
+    caller_netns: str,
+    callee_netns: str,
     cdr: str | None,
     max_gap: float,
     as_json: bool,
@@ -71,6 +77,9 @@ def call_command(
             keep_arriving=keep_arriving,
             setup_time=setup_time,
             seed=int(time.time()) if seed is None else seed,
+            keepalive=keepalive,
+            caller_netns=caller_netns,
+            callee_netns=callee_netns,
         )
     except CallsError as error:
         raise click.UsageError(str(error)) from None

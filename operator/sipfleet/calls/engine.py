@@ -24,10 +24,11 @@ from . import wire
 from .audio import PERIOD, tag
 from .call import LINGER, Call, caller_media, heard
 from .caller import Caller
-from .errors import CallsError, MessageError
+from .errors import CallsError, EngineError, MessageError
 from .link import Link, first_line
 from .media import MediaEnd, udp
 from .message import Address, Message, hostport, parameter, parse
+from .netns import place
 from .plan import CallPlan
 from .results import Status
 from .sdp import Remote
@@ -40,6 +41,8 @@ CONTROL_NOTED = 0.025
 """Every late arrival of the control stream counts: it is what the machine itself explains. Seconds."""
 PRIORITY = -10
 """Nice value of the engine where it is allowed: an instrument must not measure its own waiting."""
+KEEPALIVE = b"\r\n\r\n"
+"""RFC 5626 3.5.1 over UDP, where nobody has to answer: it keeps the entries of NATs and the flow at the proxy."""
 FAREWELL = 3.0
 """How long an abandoned engine waits for its BYEs to be answered, seconds."""
 _MOST_LATE = 1.0
@@ -53,16 +56,21 @@ class Engine:
         self._plan, self._zero = plan, zero
         self._rng = random.Random(plan.seed)
         self._run = random.SystemRandom().getrandbits(32)
-        self._local = _callers_address(plan)
+        self._callers_place, self._callees_place = place(plan.caller_netns), place(plan.callee_netns)
+        with self._callers_place():
+            self._local = _callers_address(plan)
+            _check_loopback(self._local)
         self._calls: dict[str, Call] = {}
         self._slots: list[list[Call]] = [[] for _ in range(SLOTS)]
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[float], None]] = {}
         self._buffer = bytearray(2048)
-        self._callee = _wide(udp(plan.listen))
+        with self._callees_place():
+            self._callee = _wide(udp(plan.listen))
         self._watch(self._callee, self._callee_readable)
-        self._near = MediaEnd(self._local, tag(self._run, 0, 1), tag(self._run, 0, 2), "control-near", self._rng)
-        self._far = MediaEnd(self._local, tag(self._run, 0, 2), tag(self._run, 0, 1), "control-far", self._rng)
+        with self._callers_place():
+            self._near = MediaEnd(self._local, tag(self._run, 0, 1), tag(self._run, 0, 2), "control-near", self._rng)
+            self._far = MediaEnd(self._local, tag(self._run, 0, 2), tag(self._run, 0, 1), "control-far", self._rng)
         self._far.meter.noted = CONTROL_NOTED
         self._watch(self._far.rtp, partial(self._far.hear, self._buffer))
         self._link = Link(front)
@@ -84,11 +92,15 @@ class Engine:
         """Carry the calls until there is nothing left to do."""
         clock, poll, handlers = time.monotonic, self._epoll.poll, self._handlers
         began = next_slot = self._next_arrival = next_status = clock()
+        next_keepalive = began if self._plan.keepalive else float("inf")
         deadline = float("inf")
         slot = 0
         self._near.talk(Remote(self._far.address, self._far.address))
         while not (self._finishing and not self._calls and not self._coming()) and clock() < deadline:
             now = clock()
+            if now >= next_keepalive:
+                next_keepalive = now + self._plan.keepalive
+                _send(self._callee, KEEPALIVE, self._plan.proxy)
             if now - next_slot > _MOST_LATE:
                 next_slot = now
             while next_slot <= now:
@@ -126,6 +138,9 @@ class Engine:
                 call.callee_media.send()
             if call.due <= now:
                 self._advance(call, now)
+            if call.keepalive_at <= now:
+                call.keepalive_at = now + self._plan.keepalive
+                _send(call.sip, KEEPALIVE, self._plan.proxy)
             if call.over_at and now - call.over_at > LINGER:
                 over = True
         if over:
@@ -153,15 +168,18 @@ class Engine:
     def _start(self, now: float) -> None:
         number, rng = self._started + 1, self._rng
         call_id = f"{self._run:08x}-{number}-{rng.getrandbits(32):08x}@{self._local}"
-        sip = udp((self._local, 0))
-        sip.connect(self._plan.proxy)
-        media = caller_media(self._local, self._run, number, rng)
+        with self._callers_place():
+            sip = udp((self._local, 0))
+            sip.connect(self._plan.proxy)
+            media = caller_media(self._local, self._run, number, rng)
         local: Address = sip.getsockname()[:2]
         phone = Phone(local, media.address, rng, Timers(self._plan.t1))
         caller = Caller(call_id, phone, self._plan.target, f"caller{number}")
         duration = rng.uniform(*self._plan.duration)
         call = Call(number, self._run, caller, sip, media, duration, "callee" if number % 2 else "caller")
         call.started_at = now
+        if self._plan.keepalive:
+            call.keepalive_at = now + self._plan.keepalive
         self._started = number
         self._calls[call_id] = call
         self._slots[number % SLOTS].append(call)
@@ -231,7 +249,8 @@ class Engine:
         elif message.status or message.method == "ACK":
             return
         elif call is not None and message.method == "INVITE" and parameter(message.get("to"), "tag") is None:
-            call.ring(message, source, self._plan.listen, self._rng.uniform(*self._plan.ring), self._rng, now)
+            with self._callees_place():
+                call.ring(message, source, self._plan.listen, self._rng.uniform(*self._plan.ring), self._rng, now)
             if call.callee_media is not None:
                 self._watch_media(call.callee_media)
             self._advance(call, now)
@@ -321,11 +340,26 @@ def _callers_address(plan: CallPlan) -> str:
     """
     if plan.local:
         return plan.local
-    if all(ipaddress.ip_address(host).is_loopback for host in (plan.proxy[0], plan.listen[0])):
+    together = plan.caller_netns == plan.callee_netns
+    if together and all(ipaddress.ip_address(host).is_loopback for host in (plan.proxy[0], plan.listen[0])):
         return plan.listen[0]
     with socket.socket(socket.AF_INET6 if ":" in plan.proxy[0] else socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(plan.proxy)
         return str(probe.getsockname()[0])
+
+
+def _check_loopback(host: str) -> None:
+    """The control stream needs loopback, which is down in a new network namespace; packets then vanish without a word.
+
+    Raises `EngineError` when a datagram to ourselves does not arrive.
+    """
+    with udp((host, 0)) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.sendto(b"", probe.getsockname())
+            probe.recv(1)
+        except OSError as error:
+            raise EngineError(f"a datagram from {host} to itself does not arrive ({error}): is loopback up?") from None
 
 
 def main() -> None:

@@ -41,6 +41,12 @@ class CallPlan:
     """Address of the callers; by default the one from which the proxy is reached, on loopback that of the callee."""
     t1: float = 0.5
     """RFC 3261 T1 of our user agents."""
+    keepalive: float = 0.0
+    """Seconds between two keepalives (RFC 5626 3.5.1) from each SIP socket of ours to the proxy; 0: none."""
+    caller_netns: str = ""
+    """Network namespace in which the callers stand, such as `/run/netns/home`, and the control stream; empty: ours."""
+    callee_netns: str = ""
+    """That of the callee."""
 
     def __post_init__(self) -> None:
         problems = [*self._problems()]
@@ -56,6 +62,10 @@ class CallPlan:
             (0 < low <= high <= 10_000, f"duration: got {low:g}-{high:g}, expected MIN-MAX seconds up to 10000"),
             (0 <= self.trickle <= 1000, f"trickle: got {self.trickle:g}, expected 0 to 1000 calls a second"),
             (0.01 <= self.t1 <= 4, f"t1: got {self.t1:g}, expected 0.01 to 4 s"),
+            (
+                self.keepalive == 0 or 0.1 <= self.keepalive <= 3600,
+                f"keepalive: got {self.keepalive:g}, expected 0 for none, or 0.1 to 3600 s",
+            ),
             (0 <= self.ring[0] <= self.ring[1] <= 120, f"ring: got {self.ring}, expected two times up to 120 s"),
             (
                 _family(self.proxy[0]) == _family(self.listen[0]),

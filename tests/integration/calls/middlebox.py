@@ -55,6 +55,8 @@ class Faults:
     eat_ack: set[int] = field(default_factory=set)
     refuse_invite: set[int] = field(default_factory=set)
     eat_invite: set[int] = field(default_factory=set)
+    send_from: str = ""
+    """All audio comes from one socket at this address, which no description names."""
     lose: float = 0.0
     """The share of SIP messages that is lost, seeded."""
 
@@ -74,9 +76,12 @@ class MiddleBox:
         self.address: Address = (address, 5060)
         self.faults = Faults()
         self.numbers: dict[str, int] = {}
+        self.keepalives: dict[Address, list[float]] = {}
+        """When (monotonic) CRLF keepalives came, by source; each is answered with a CRLF (RFC 5626 3.5.1)."""
         self._callee = callee
         self._sip = _udp(self.address)
         self._legs: dict[int, dict[str, Leg]] = {}
+        self._elsewhere: socket.socket | None = None
         self._held: collections.deque[tuple[float, socket.socket, bytes, Address]] = collections.deque()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._sip, selectors.EVENT_READ, self._sip_readable)
@@ -94,6 +99,8 @@ class MiddleBox:
         for key in list(self._selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
         self._selector.close()
+        if self._elsewhere is not None:
+            self._elsewhere.close()
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -105,6 +112,10 @@ class MiddleBox:
 
     def _sip_readable(self, sock: socket.socket) -> None:
         data, source = sock.recvfrom(65535)
+        if data == b"\r\n\r\n":
+            self.keepalives.setdefault(source, []).append(time.monotonic())
+            _send(sock, b"\r\n", source)
+            return
         if self._rng.random() < self.faults.lose:
             return
         message = parse(data)
@@ -196,8 +207,11 @@ class MiddleBox:
                 release = (time.monotonic() // faults.hold + 1) * faults.hold
                 self._held.append((release, leg.socket, data, leg.target))
                 return
+            sender = leg.socket
+            if faults.send_from:
+                self._elsewhere = sender = self._elsewhere or _udp((faults.send_from, 0))
             for _ in range(2 if number in faults.duplicate else 1):
-                _send(leg.socket, data, leg.target)
+                _send(sender, data, leg.target)
 
         return readable
 

@@ -151,6 +151,44 @@ def test_delayed_audio_shows_as_gaps_and_not_as_loss() -> None:
         assert call.lost == 0
 
 
+def test_keepalives_come_from_every_sip_socket_and_their_answers_are_not_taken_for_messages() -> None:
+    boxes: list[MiddleBox] = []
+
+    async def act(box: MiddleBox, calls: CallGenerator) -> None:
+        boxes.append(box)
+
+    report = run(plan(4, keepalive=0.3, duration=(2.0, 2.0)), lambda box: None, act)
+    assert report.reasons() == {}
+    (box,) = boxes
+    assert next(iter(box.keepalives)) == CALLEE, "it begins before anybody has called"
+    assert len(box.keepalives[CALLEE]) >= 2.0 / 0.3
+    callers = {source: times for source, times in box.keepalives.items() if source != CALLEE}
+    assert len(callers) == 4
+    for call, times in zip(report.calls, callers.values(), strict=True):
+        life = call.bye_at - call.started_at
+        assert times[-1] - times[0] > life - 0.8, "from the opening of the socket to its closing"
+        assert (times[-1] - times[0]) / (len(times) - 1) == pytest.approx(0.3, abs=0.1)
+
+
+def test_without_an_interval_there_are_no_keepalives() -> None:
+    boxes: list[MiddleBox] = []
+
+    async def act(box: MiddleBox, calls: CallGenerator) -> None:
+        boxes.append(box)
+
+    assert run(plan(2, duration=(1.0, 1.0)), lambda box: None, act).all_kept
+    assert boxes[0].keepalives == {}
+
+
+def test_audio_may_come_from_another_address_than_the_description_named() -> None:
+    def prepare(box: MiddleBox) -> None:
+        box.faults.send_from = "127.102.1.3"
+
+    report = run(plan(4, duration=(1.0, 1.5)), prepare, nothing)
+    assert report.reasons() == {}
+    assert min(heard.received for call in report.calls for heard in (call.to_caller, call.to_callee)) > 20
+
+
 def test_lost_sip_messages_cost_no_call() -> None:
     def prepare(box: MiddleBox) -> None:
         box.faults.lose = 0.1

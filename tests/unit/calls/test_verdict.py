@@ -131,6 +131,9 @@ GOOD: dict[str, Any] = {
         ("ring", (1.0, 500.0)),
         ("listen", ("::1", 5080)),
         ("t1", 0.0),
+        ("keepalive", -1.0),
+        ("keepalive", 0.01),
+        ("keepalive", 4000.0),
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_names_the_setting(field: str, value: Any) -> None:
