@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import kopf
+from kopf._core.engines.peering import Identity
 
 from sipfleet.api.common import GROUP, VERSION_NAME
 from sipfleet.kubernetes.client import Api, ApiError
@@ -180,6 +181,8 @@ async def _main(settings: Settings, liveness: str) -> int:
         clusterwide=not settings.namespaces,
         namespaces=list(settings.namespaces),
         liveness_endpoint=liveness,
+        # Kopf would ask the system for a user's name, which a container's user has not.
+        identity=Identity(settings.identity),
         stop_flag=operator.stop,
     )
     return 1 if operator.failed else 0
