@@ -15,7 +15,9 @@ class RedisServer(Peer):
     def __init__(self, work: Path, host: str, port: int) -> None:
         self.host, self.port = host, port
         argv = ["redis-server", "--bind", host, "--port", str(port), "--save", "", "--appendonly", "no"]
-        super().__init__([*argv, "--dir", str(work)], work / f"redis-{port}.log", self._answers)
+        # From another network namespace we are not on loopback.
+        argv += ["--protected-mode", "no", "--dir", str(work)]
+        super().__init__(argv, work / f"redis-{port}.log", self._answers)
 
     @property
     def url(self) -> str:

@@ -33,8 +33,10 @@ def next_address() -> str:
 class Relay(Peer):
     """`rtprelay` with ng, admin and media at addresses of its own."""
 
-    def __init__(self, work: Path, *flags: str, ports: str = "20000-20999", env: dict[str, str] | None = None) -> None:
-        self.host = next_address()
+    def __init__(
+        self, work: Path, *flags: str, ports: str = "20000-20999", env: dict[str, str] | None = None, host: str = ""
+    ) -> None:
+        self.host = host or next_address()
         self.ng: Address = (self.host, 2223)
         self.admin: Address = (self.host, 8080)
         argv = [sys.executable, "-m", "rtprelay", "--ng", f"{self.host}:2223", "--admin", f"{self.host}:8080"]
@@ -106,6 +108,7 @@ class Phone:
             sock.settimeout(1.0)
         self.relay: Address = ("", 0)
         self.sequence = 0
+        self.ssrc = self.port
 
     def sdp(self, direction: str = "sendrecv", ip: str = "") -> str:
         family = "IP6" if ":" in self.address else "IP4"
@@ -121,7 +124,7 @@ class Phone:
     def speak(self) -> bytes:
         """Send the next packet."""
         self.sequence += 1
-        data = bytes(RtpPacket(0, self.sequence, self.sequence * 160, self.port, b"%d" % self.port + bytes(150)))
+        data = bytes(RtpPacket(0, self.sequence, self.sequence * 160, self.ssrc, b"%d" % self.port + bytes(150)))
         self.rtp.sendto(data, self.relay)
         return data
 
