@@ -206,10 +206,14 @@ build_broken() {
 }
 
 add_name() { # add_name <docker archive> <its name> <another name>
-    tar -xOf "$1" manifest.json | sed "s|\"$2\"|\"$2\",\"$3\"|" >"$work/manifest.json"
-    grep -qF "\"$3\"" "$work/manifest.json" || die "$1: no name $2 in its manifest"
-    tar --delete -f "$1" manifest.json
-    tar -C "$work" -rf "$1" manifest.json
+    mkdir "$work/archive"
+    tar -C "$work/archive" -xf "$1"
+    chmod u+w "$work/archive/manifest.json"
+    sed -i "s|\"$2\"|\"$2\",\"$3\"|" "$work/archive/manifest.json"
+    grep -qF "\"$3\"" "$work/archive/manifest.json" || die "$1: no name $2 in its manifest"
+    # In place, GNU tar would damage what stands before.
+    (cd "$work/archive" && tar -cf "$1" -- *)
+    rm -rf "$work/archive"
 }
 
 for name in "${missing[@]}"; do
