@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -155,6 +157,18 @@ def test_without_keepalives_the_nat_forgets_the_phone_and_the_judge_says_so(plac
     report = judged(plan(places, 4, (4.0, 4.5)))
     assert {call.bye_by for call in report.calls if not call.kept} == {"callee"}
     assert report.reasons() == {"bye_unanswered": 2}, details(report)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_command_of_the_documentation_runs_as_it_stands(places: Places) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "calls.md").read_text()
+    [block] = re.findall(r"^sipfleet (call .*\\\n.*)$", page, re.MULTILINE)
+    words = shlex.split(block.replace("\\\n", "").replace("/run/netns/", "/run/netns/" + places.name("")))
+    program = str(Path(sys.executable).with_name("sipfleet"))
+    done = subprocess.run(
+        [program, *words, "--calls", "2", "--duration", "2"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_without_a_relay_nobody_reaches_the_phone(places: Places) -> None:
