@@ -128,6 +128,9 @@ class ProxyConfig(_Strict, kw_only=True):
     media: Media = msgspec.field(default_factory=Media)
     capacity: Positive = 5000
     """Dialogs."""
+    flows: bool = False
+    """Whether only the proxy where a client's packets arrive can speak to it, as under a Service (docs/decisions/0007).
+    Needs `store` and `internal`."""
     timers: ProxyTimers = msgspec.field(default_factory=ProxyTimers)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -22,6 +22,8 @@ class LeaseView:
         self.keys = keys
         self.alive: dict[int, Lease] = {}
         """Live leases by index; this observer's own among them."""
+        self.server_ms = 0.0
+        """The store's clock at the last answer."""
         self.run_since: float | None = None
         self.generation = 0
         """Goes up when a lease appears, ends or changes."""
@@ -59,6 +61,7 @@ class LeaseView:
         if not (isinstance(now_ms, bytes) and isinstance(leases, list) and isinstance(beats, list)):
             return
         clock = int(now_ms)
+        self.server_ms = float(clock)
         beat = dict(zip(beats[::2], beats[1::2], strict=False))
         known: dict[str, tuple[bytes, Lease]] = {}
         changed = False

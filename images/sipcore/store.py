@@ -28,6 +28,12 @@ ENDED_LIFE_S = 64
 """A dialog that ended: twice the 32 s in which a BYE is sent again (RFC 3261 timer F)."""
 CDR_STREAM_LENGTH = 1_000_000
 
+FLOW_LOG_LENGTH = 2000
+"""Entries of some hundred flows at most; readers come each second, and read the hash when they missed one."""
+
+SENTINEL_PORT = 26379
+PROBE = b"sf:probe"
+"""A key that nobody sets: deleting it shows whether the server takes writes."""
 MAX_WAITING_BYTES = 32 * 1024 * 1024
 """Writes kept while the store is away; the oldest go first (the owners write everything again into a new store)."""
 
@@ -156,13 +162,46 @@ return 1
 -> 1, or 0 = not ours any more (DESIGN 2.8). The record is kept a little, marked as ended: a BYE whose proxy
 died before it forwarded it comes again, and without a Route it finds its way only by the record."""
 
-SCRIPTS = (HEARTBEAT, LEASES, RELEASE, ADOPT, PUT, END)
+TELL_FLOWS = Script(
+    """
+local function seen(v)
+  local a, b, c, d, e, f = string.byte(v, 3, 8)
+  return ((((a * 256 + b) * 256 + c) * 256 + d) * 256 + e) * 256 + f
+end
+local told = {}
+for i = 2, #ARGV, 2 do
+  local name, new = ARGV[i], ARGV[i + 1]
+  local v = redis.call('HGET', KEYS[1], name)
+  if not v or seen(v) <= seen(new) then
+    if string.byte(new, 1) == 0 and string.byte(new, 2) == 0 then
+      redis.call('HDEL', KEYS[1], name)
+    else
+      redis.call('HSET', KEYS[1], name, new)
+    end
+    told[#told + 1] = string.char(#name) .. name .. new
+  end
+end
+if #told > 0 then
+  local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  local number = 1
+  if last then number = tonumber(string.match(last[1], '%d+')) + 1 end
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], string.format('%.0f-0', number), 'f', table.concat(told))
+end
+return #told
+"""
+)
+"""KEYS flows, log; ARGV length of the log, then name and value of each flow (`sipcore.flow`).
+
+The later packet wins. What won is one entry of the log, whose ids are 1-0, 2-0, ...: a reader sees that it missed one.
+-> how many won"""
+
+SCRIPTS = (HEARTBEAT, LEASES, RELEASE, ADOPT, PUT, END, TELL_FLOWS)
 
 
 class Keys:
     """Names of the keys of one SipCluster or MediaPool."""
 
-    __slots__ = ("beats", "cdr", "index", "leases", "place", "prefix", "slots")
+    __slots__ = ("beats", "cdr", "flow_log", "flows", "index", "leases", "place", "prefix", "slots")
 
     def __init__(self, namespace: str, name: str) -> None:
         self.prefix = f"sf:{namespace}/{name}".encode()
@@ -173,6 +212,8 @@ class Keys:
         self.cdr = self.prefix + b":cdr"
         self.place = self.prefix + b":place"
 
+        self.flows = self.prefix + b":flows"
+        self.flow_log = self.prefix + b":flows:log"
     def early(self, early_id: bytes) -> bytes:
         return b"%b:early:%b" % (self.prefix, early_id)
 

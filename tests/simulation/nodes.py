@@ -79,12 +79,13 @@ class Node:
 
 
 class ProxyNode(Node):
-    """A proxy; all share `CLUSTER`."""
+    """A proxy. All share `CLUSTER`, or have addresses of their own behind a `Service`."""
 
     def __init__(self, world: World, ordinal: int) -> None:
         super().__init__(world, f"demo-proxy-{ordinal}", ordinal)
         self.internal: Address = (f"127.0.1.{ordinal + 1}", 5070)
         self.ng: Address = (self.internal[0], 40000)
+        self.address: Address = (self.internal[0], 5060) if world.service else CLUSTER
         self.selected = False
         self.peak = 0
 
@@ -93,7 +94,8 @@ class ProxyNode(Node):
         self.selected = True
         config = ProxyConfig(
             pod=Pod(set="demo", name=self.name, uid=f"u{self.incarnation}", ordinal=self.ordinal),
-            listeners=[Listener(address=CLUSTER[0], port=CLUSTER[1])],
+            listeners=[Listener(address=self.address[0], port=self.address[1], advertised=CLUSTER[0])],
+            flows=self.world.flows,
             internal=f"{self.internal[0]}:{self.internal[1]}",
             store="redis://simulated",
             domains=["example.test"],
@@ -104,6 +106,9 @@ class ProxyNode(Node):
         self.watched: dict[Address, bool] = {}
         self.world.network.listen(self.internal, self.guarded(lambda data, _source: self.feed(events.Hop(data))))
         self.world.network.listen(self.ng, self.guarded(lambda data, relay: self.feed(events.NgReply(relay, data))))
+        if self.world.service is not None:
+            self.world.network.listen(self.address, self.guarded(self.receive))
+            self.world.service.started(self)
         self.feed(events.Timer())
 
     def kill(self) -> None:
@@ -111,6 +116,22 @@ class ProxyNode(Node):
         self.selected = False
         self.world.network.close(self.internal)
         self.world.network.close(self.ng)
+        if self.world.service is not None:
+            self.world.network.close(self.address)
+            self.world.service.died(self)
+
+    def drain(self, ended: Callable[[], None]) -> None:
+        """SIGTERM: it ends when it is empty."""
+        self.feed(events.Drain())
+        self._leave(ended)
+
+    def _leave(self, ended: Callable[[], None]) -> None:
+        if self.core.empty:
+            self.feed(events.Stop())
+            self.kill()
+            ended()
+        else:
+            self.world.clock.after(0.1, self.guarded(self._leave), ended)
 
     def receive(self, data: bytes, source: Address) -> None:
         self.feed(events.Datagram(data, source, 0))
@@ -142,7 +163,10 @@ class ProxyNode(Node):
             match action:
                 case actions.Send(data, target):
                     lost = self.guarded(lambda t=target, d=data: self.feed(events.TargetError(t, 0, d)))
-                    network.send(data, CLUSTER, target, lost)
+                    if self.world.service is not None:
+                        self.world.service.leave(self, data, target, lost)
+                    else:
+                        network.send(data, CLUSTER, target, lost)
                 case actions.SendHop(data, peer):
                     network.send(data, self.internal, peer, self.guarded(lambda p=peer: self.feed(events.PeerDown(p))))
                 case actions.SendNg(data, relay):

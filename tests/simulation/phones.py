@@ -15,6 +15,8 @@ from tests.simulation.nodes import CALLEES, CLUSTER
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+PING = b"\r\n\r\n"
+"""RFC 5626 3.5.1, over UDP as telephones do it."""
 PACKET_EVERY = 0.2
 """Seconds between packets of a stream: 20 ms would cost ten times the work and find no more."""
 
@@ -76,6 +78,8 @@ class SimCall:
         self.ears.append(Ear(world, self, self.caller, caller_media, b"caller"))
         self.caller.start(world.clock.now, 60.0)
         self._flush(self.caller)
+        if world.keepalive:
+            world.clock.after(self.rng.uniform(0, world.keepalive), self._keep_alive)
 
     def invited(self, data: bytes, source: Address) -> None:
         """The first INVITE reached the callee."""
@@ -126,6 +130,11 @@ class SimCall:
             self.world.clock.after(self.duration, self._leave)
         if agent.due < float("inf"):
             self.world.clock.after(agent.due - now, self._tick, agent, agent.due)
+
+    def _keep_alive(self) -> None:
+        if self.caller.state is not State.OVER and not self.world.over:
+            self.world.network.send(PING, self.sip, CLUSTER)
+            self.world.clock.after(self.world.keepalive, self._keep_alive)
 
     def _tick(self, agent: Agent, due: float) -> None:
         if agent.due == due and not self.world.over:

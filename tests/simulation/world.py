@@ -14,7 +14,8 @@ from sipcore.record import Cdr
 from sipfleet.calls.message import parse
 from tests.simulation.clock import Address, Clock, Network, Weather
 from tests.simulation.nodes import CALLEES, CLUSTER, ProxyNode, RelayNode
-from tests.simulation.phones import SimCall
+from tests.simulation.phones import PING, SimCall
+from tests.simulation.service import Service
 from tests.simulation.storenode import StoreNode
 
 RETRANSMITTED = 2.0
@@ -25,8 +26,19 @@ class World:
     """Everything in it follows from the seed."""
 
     def __init__(
-        self, seed: int, weather: Weather, *, proxies: int = 2, relays: int = 1, ports: str = "20000-20999"
+        self,
+        seed: int,
+        weather: Weather,
+        *,
+        proxies: int = 2,
+        relays: int = 1,
+        ports: str = "20000-20999",
+        service: bool = False,
+        flows: bool = False,
+        keepalive: float = 0.0,
     ) -> None:
+        """`service`: each proxy has an address of its own (`tests.simulation.service`). `keepalive`: seconds between
+        those of telephones, 0 = none."""
         self.seed = seed
         self.rng = Random(seed)
         self.clock = Clock()
@@ -38,6 +50,10 @@ class World:
         self.calls: list[SimCall] = []
         self.proxy_deaths: list[float] = []
         self._by_call_id: dict[str, SimCall] = {}
+        self.cluster = CLUSTER
+        self.flows = flows
+        self.keepalive = keepalive
+        self.service = Service(self, self.rng) if service else None
         self.store = StoreNode(self.clock, self.rng)
         self.proxies = [ProxyNode(self, i) for i in range(proxies)]
         self.relays = [RelayNode(self, i) for i in range(relays)]
@@ -45,6 +61,8 @@ class World:
         self.network.listen(CALLEES, self._to_callee)
         for node in (*self.relays, *self.proxies):
             node.start()
+        if keepalive:
+            self.clock.after(self.rng.uniform(0, keepalive), self._callees_keep_alive)
 
     def run(self, seconds: float) -> None:
         # fakeredis reads time.time() for TIME and for the life of keys.
@@ -70,6 +88,12 @@ class World:
             self.proxy_deaths.append(self.clock.now)
             node.kill()
             self.clock.after(down, node.start)
+
+    def drain_proxy(self, ordinal: int, down: float) -> None:
+        node = self.proxies[ordinal]
+        if node.up and not node.core.node.draining:
+            self.note(node.name, "DRAINED")
+            node.drain(lambda: self.clock.after(down, node.start))
 
     def kill_relay(self, ordinal: int, down: float) -> None:
         node = self.relays[ordinal]
@@ -113,10 +137,18 @@ class World:
     # the cluster's shared address
 
     def _to_cluster(self, data: bytes, source: Address) -> None:
-        """As SO_REUSEPORT does it: a hash of the source over those that are selected now."""
+        """As SO_REUSEPORT does it: a hash of the source over those that are selected now. Or as a Service does it."""
+        if self.service is not None:
+            self.service.arrive(data, source)
+            return
         members = [node for node in self.proxies if node.up and node.selected]
         if members:
             members[zlib.crc32(repr(source).encode()) % len(members)].receive(data, source)
+
+    def _callees_keep_alive(self) -> None:
+        if not self.over:
+            self.network.send(PING, CALLEES, CLUSTER)
+            self.clock.after(self.keepalive, self._callees_keep_alive)
 
     def _to_callee(self, data: bytes, source: Address) -> None:
         message = parse(data)

@@ -90,6 +90,7 @@ class Claims:
             to_line=context.to_line,
             caller=self.dialogs.party(message, FROM, tag, source, context.listener, routes),
         )
+        early.flow = early.caller.flow
         if context.media is not None:
             early.relay_address = context.media.relay.address
             early.via_branch = context.via_branch
@@ -355,6 +356,8 @@ class Claims:
         context.method, context.invite = b"INVITE", True
         context.key = _key_of(record)
         context.source, context.listener = record.source, record.listener
+        if node.recall is not None:
+            node.recall(record.source, record.listener, record.flow, record.started)
         context.reply_to = via.reply_to(record.source)
         context.uri = record.request_uri
         context.call_id, context.cseq = record.call_id, b"%d" % record.cseq

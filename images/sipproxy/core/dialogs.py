@@ -155,6 +155,9 @@ class Dialogs:
         node.dialogs[dialog.key] = dialog
         if dialog.token:
             node.tokens[dialog.token] = dialog
+        if node.recall is not None:
+            for party in (dialog.record.caller, *dialog.record.callees):
+                node.recall(party.source, party.listener, party.flow, dialog.answered)
 
     def lose(self, dialog: Dialog) -> None:
         """Somebody else owns it now."""
@@ -279,7 +282,16 @@ class Dialogs:
         values = [line.partition(b":")[2].strip() for line in routes] if routes else []
         uri = message.uri_of(side)
         return Party(
-            tag, uri, target, contact, values, source, listener, 0, message.value(ALLOW), message.value(SUPPORTED)
+            tag,
+            uri,
+            target,
+            contact,
+            values,
+            source,
+            listener,
+            self._node.arrival(source, listener),
+            message.value(ALLOW),
+            message.value(SUPPORTED),
         )
 
     def _is_own(self, line: bytes) -> bool:

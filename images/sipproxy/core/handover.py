@@ -76,7 +76,8 @@ class HandOver:
         if not node.draining:
             self._running = False
             return
-        if not self._left and self._peers.others():
+        # Under a Service nobody else is selected instead: what conntrack brings here has to be read and handed on.
+        if not self._left and not node.config.flows and self._peers.others():
             self._left = True
             node.out.append(LeaveSelection())
         if self._peers.writable and self._peers.available:

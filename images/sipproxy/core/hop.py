@@ -13,8 +13,12 @@ from sipcore.uri import Address
 VERSION = 1
 MUST_OWN = 0x01
 """Flag: a new call that the peer must own."""
+ARRIVAL = 0x02
+"""Flag: two bytes stand before the message, the index of the proxy where it arrived."""
 CONTROL = 0x04
 """Flag: a control message, not SIP."""
+EMIT = 0x08
+"""Flag: the peer sends this datagram from that listener to the address that stands for the source (DESIGN 2.2)."""
 HOPS_SHIFT = 4
 """The upper half of the flags: how often the message was handed on."""
 MAX_HOPS = 3
@@ -31,6 +35,8 @@ class Parcel(msgspec.Struct):
     source: Address
     listener: int
     flags: int
+    arrival: int = 0
+    """Index of the proxy where it arrived, 0 when it does not say."""
 
     @property
     def hops(self) -> int:
@@ -54,4 +60,7 @@ def unpack(key: ClusterKey, datagram: bytes) -> Parcel | None:
         return None
     _, _, flags, listener, _, port, wide = _HEADER.unpack(header)
     address = IPv6Address(wide)
-    return Parcel(data, (str(address.ipv4_mapped or address), port), listener, flags)
+    arrival = 0
+    if flags & ARRIVAL:
+        arrival, data = int.from_bytes(data[:2], "big"), data[2:]
+    return Parcel(data, (str(address.ipv4_mapped or address), port), listener, flags, arrival)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from sipcore.config import Listener, ProxyConfig
 from sipcore.keys import ClusterKey
@@ -36,6 +37,13 @@ COUNTERS = (
     "ng_sent",
     "ng_failed",
     "bad_mac",
+    "flows_told",
+    "flows_moved",
+    "flows_refused",
+    "flow_hops",
+    "flow_hops_received",
+    "flow_parked",
+    "flow_dropped",
 )
 
 MAX_TRANSACTIONS = 500_000
@@ -92,18 +100,26 @@ class Node:
         """Dialogs of `dialogs` that are ours and not ended."""
         self.open = 0
         """Server transactions that still wait for their final response, or for the ACK of a non-2xx."""
+        self.send: Callable[[bytes, Address, int], None] = self.send_directly
+        """Data, target, listener. With flows it is theirs (DESIGN 2.2)."""
+        self.listener_to: Callable[[Address, int], int] = self.listener_of_family
+        """Target, listener where the request arrived -> the listener that it leaves by."""
+        self.arrival: Callable[[Address, int], int] = _anywhere
+        """Source, listener -> index of the proxy where this client's packets arrive, 0 = any proxy may send."""
+        self.recall: Callable[[Address, int, int, float], None] | None = None
+        """Address, listener and index of a client's holder as a record that is adopted names it, and its Unix time."""
         self.count = dict.fromkeys(COUNTERS, 0)
         self.cordoned = False
         self.draining = False
 
-    def send(self, data: bytes, target: Address, listener: int) -> None:
+    def send_directly(self, data: bytes, target: Address, listener: int) -> None:
         self.out.append(Send(data, target, listener))
 
     def log(self, level: str, event: str, call_id: bytes = b"", **fields: object) -> None:
         self.out.append(Log(level, event, call_id, fields))
 
-    def listener_to(self, target: Address, arrived: int) -> int:
-        """The listener that a request to `target` leaves by: where it arrived, or one of the target's family."""
+    def listener_of_family(self, target: Address, arrived: int) -> int:
+        """Where it arrived, or one of the target's family."""
         wanted = ":" in target[0]
         if self.families[arrived] == wanted:
             return arrived
@@ -113,6 +129,10 @@ class Node:
     def wall(self) -> float:
         """Unix time of this turn, seconds."""
         return self.now + self.wall_offset
+
+
+def _anywhere(source: Address, listener: int) -> int:
+    return 0
 
 
 def _sent_by(listener: Listener) -> bytes:

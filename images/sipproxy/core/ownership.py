@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sipcore.errors import ConfigError
 from sipcore.message import FROM, TO, VIA, Message
 from sipcore.record import Cdr
 from sipcore.uri import Address
@@ -17,10 +18,12 @@ from .adoption import Adoption
 from .claims import Claims
 from .context import Branch, Context, Dialog
 from .events import Hop, PeerDown, StoreReply, StoreState, TargetError
+from .flowlog import FlowLog
+from .flows import Flows
 from .handover import HandOver
 from .node import Node
 from .orphans import Orphans
-from .peers import Peers
+from .peers import Handed, Peers
 from .routing import Target
 
 if TYPE_CHECKING:
@@ -46,6 +49,15 @@ class Ownership:
         self.handover = HandOver(node, self.peers, self.adoption)
         self.claims.response_of_dialog = self._response_of_dialog
         self.peers.own_empty = lambda: self.empty
+        self.flows: Flows | None = None
+        if node.config.flows:
+            if self.peers.keeper is None or not node.config.internal:
+                raise ConfigError("flows: true given, with `store` and `internal` expected - at `$.flows`")
+            self.flows = flows = Flows(node, self.peers)
+            flows.log = self.peers.beside = FlowLog(node, self.peers, flows)
+            node.send, node.arrival, node.recall = flows.send, flows.arrival, flows.recall
+            if len(node.config.listeners) > 1:
+                node.listener_to = flows.listener_to
         self.requests: Requests
         self.engine: Engine
         self.media: Media
@@ -70,7 +82,8 @@ class Ownership:
     def empty(self) -> bool:
         """DESIGN 2.10: no open transaction and no owned dialog."""
         node = self._node
-        return node.open == 0 and node.owned == 0 and self.handover.under_way == 0
+        waits = self.flows is not None and self.flows.parked > 0
+        return node.open == 0 and node.owned == 0 and self.handover.under_way == 0 and not waits
 
     # -- asked by requests, forwarding and dialogs
 
@@ -145,14 +158,39 @@ class Ownership:
             return None
         node.count["hops_received"] += 1
         if not parcel.flags & hop.CONTROL:
-            return parcel if parcel.listener < len(node.sent_by) else None
+            if parcel.listener >= len(node.sent_by):
+                return None
+            if parcel.flags & hop.EMIT:
+                self._emit(parcel.data, parcel.source, parcel.listener, parcel.hops)
+                return None
+            if self.flows is not None:
+                self.flows.heard_elsewhere(parcel.source, parcel.listener, parcel.arrival)
+            return parcel
         try:
             what = msgspec.msgpack.decode(parcel.data)
         except msgspec.DecodeError:
             what = None
         if isinstance(what, dict):
-            self.handover.control(what, self._unreachable)
+            if what.get("t") == "moved" and self.flows is not None:
+                self.flows.moved(what.get("from"), what.get("flows"))
+            else:
+                self.handover.control(what, self._unreachable)
         return None
+
+    def again(self, handed: Handed) -> bool:
+        """What a dead peer was to send on goes another way; False: it was to be served."""
+        if not handed.flags & hop.EMIT:
+            return False
+        self._node.send(handed.data, handed.source, handed.listener)
+        return True
+
+    def _emit(self, data: bytes, target: Address, listener: int, hops: int) -> None:
+        """A peer has something for a client whose packets arrive here (DESIGN 2.2)."""
+        self._node.count["flow_hops_received"] += 1
+        if self.flows is not None:
+            self.flows.send(data, target, listener, hops)
+        else:
+            self._node.send(data, target, listener)
 
     def peer_down(self, event: PeerDown) -> None:
         """A peer's internal port is closed."""
@@ -165,6 +203,8 @@ class Ownership:
 
     def store_state(self, event: StoreState) -> None:
         """The store came, went, or is another one: then everything of ours is written again (DESIGN 2.9)."""
+        if self.peers.beside is not None:
+            self.peers.beside.store_changed()
         other = self.peers.store_changed(event.available, event.run_id)
         self.media.relays.store_changed(event.available)
         if other and self.peers.writable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -20,6 +20,9 @@ from sipcore.uri import Address
 from . import hop
 from .actions import SendHop, Store
 from .node import Node
+
+if TYPE_CHECKING:
+    from .flowlog import FlowLog
 
 RING = 256
 """Messages handed to a peer that are kept, to be served here when it turns out dead."""
@@ -58,7 +61,8 @@ class Peers:
         self._asked: dict[int, float] = {}
         """Index that nobody knew -> when we asked the store for it."""
         self._wait_for_leases: list[Callable[[], None]] = []
-        self._rings: dict[Address, deque[Handed]] = {}
+        self._rings: dict[tuple[Address, int], deque[Handed]] = {}
+        """By peer, and apart what it only has to send on (`hop.EMIT`)."""
         self.again: Callable[[Handed], None]
         """Gets what was handed to a peer that is dead."""
         self.beaten: Callable[[], None]
@@ -66,6 +70,8 @@ class Peers:
         self.fell: Callable[[], None]
         """Called when a peer turned out dead."""
         self.own_empty: Callable[[], bool]
+        self.beside: FlowLog | None = None
+        """Reads what it needs in the same round trip as a heartbeat."""
         if config.store != "none":
             lease = Lease(
                 kind="proxy",
@@ -167,7 +173,7 @@ class Peers:
         lease.capacity = node.config.capacity
         lease.cordoned, lease.draining, lease.ready = node.cordoned, node.draining, True
         lease.empty = self.own_empty()
-        sent, carried = node.now, lease.index
+        sent, carried, beside = node.now, lease.index, self.beside
 
         def answered(replies: list[Value] | None) -> None:
             self._beating = False
@@ -182,13 +188,18 @@ class Peers:
                     self.heartbeat()  # others know us by the index that stands in the lease: only then it is ours
                 self.down.intersection_update(keeper.alive)
                 self.down |= self._replaced(keeper)
+                if beside is not None and keeper.renewed == sent:
+                    beside.answered(replies[1:], keeper.server_ms, sent)
                 self.beaten()
                 self._ping(keeper)
             waiting, self._wait_for_leases = self._wait_for_leases, []
             for go_on in waiting:
                 go_on()
 
-        node.out.append(Store([keeper.heartbeat()], answered))
+        commands = [keeper.heartbeat()]
+        if beside is not None:
+            commands += beside.commands()
+        node.out.append(Store(commands, answered))
 
     def _replaced(self, keeper: LeaseKeeper) -> set[int]:
         """Proxies whose internal address a younger one has now: they are dead before their lease ends."""
@@ -238,11 +249,16 @@ class Peers:
     def hand(self, peer: Lease, data: bytes, source: Address, listener: int, flags: int) -> None:
         """Give a raw message to a peer, and keep it for a second."""
         node = self._node
-        ring = self._rings.get(peer.address)
+        key = (peer.address, flags & hop.EMIT)
+        ring = self._rings.get(key)
         if ring is None:
-            ring = self._rings[peer.address] = deque(maxlen=RING)
+            ring = self._rings[key] = deque(maxlen=RING)
         ring.append(Handed(node.now, data, source, listener, flags))
         node.count["hops_sent"] += 1
+        if not flags & hop.EMIT:
+            arrival = node.arrival(source, listener)
+            if arrival:
+                flags, data = flags | hop.ARRIVAL, arrival.to_bytes(2, "big") + data
         node.out.append(SendHop(hop.pack(node.key, data, source, listener, flags), peer.address))
 
     def tell(self, peer: Lease, what: dict[str, object]) -> None:
@@ -263,6 +279,7 @@ class Peers:
                 node.log("warning", "peer-down", peer=f"{address[0]}:{address[1]}", indexes=sorted(gone))
             self.down |= gone
         self.fell()
-        for handed in self._rings.pop(address, ()):
-            if node.now - handed.time <= RING_AGE and not handed.data.startswith(b"SIP/2.0 1"):
-                self.again(handed)
+        for kind in (0, hop.EMIT):
+            for handed in self._rings.pop((address, kind), ()):
+                if node.now - handed.time <= RING_AGE and not handed.data.startswith(b"SIP/2.0 1"):
+                    self.again(handed)

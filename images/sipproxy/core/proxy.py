@@ -112,6 +112,9 @@ class ProxyCore:
             StoreState: ownership.store_state,
             Stop: self._stop,
         }
+        if ownership.flows is not None:
+            self._flows = ownership.flows
+            self._handlers[Datagram] = self._datagram_of_flow
 
     def feed(self, event: Event, now: float) -> list[Action]:
         """What to do, in order. `now` is seconds of a boot-time clock that never goes back.
@@ -200,6 +203,7 @@ class ProxyCore:
             "empty": self.empty,
             "store": self._ownership.peers.available,
             "ports": [listener.port for listener in node.config.listeners],
+            **({"flows": self._ownership.flows.counts()} if self._ownership.flows is not None else {}),
         }
 
     def counters(self) -> dict[str, int]:
@@ -215,6 +219,7 @@ class ProxyCore:
             ("transactions", "Transactions without their final response", node.open),
             ("transactions_kept", "Transactions that absorb retransmissions", len(node.contexts)),
             ("timers", "Timers that run", len(node.timers)),
+            *(self._ownership.flows.gauges() if self._ownership.flows is not None else ()),
         ]
 
     def _datagram(self, event: Datagram) -> None:
@@ -228,6 +233,10 @@ class ProxyCore:
             node.count["requests"] += 1
             self._requests.receive(Incoming(data, event.source, event.listener))
 
+    def _datagram_of_flow(self, event: Datagram) -> None:
+        self._flows.arrived(event.data, event.source, event.listener)
+        self._datagram(event)
+
     def _hop(self, event: Hop) -> None:
         parcel = self._ownership.hop(event)
         if parcel is not None:
@@ -235,7 +244,8 @@ class ProxyCore:
 
     def _again(self, handed: Handed) -> None:
         """What was handed to a peer that is dead is served here."""
-        self._handed(handed.data, handed.source, handed.listener, handed.flags)
+        if not self._ownership.again(handed):
+            self._handed(handed.data, handed.source, handed.listener, handed.flags)
 
     def _handed(self, data: bytes, source: Address, listener: int, flags: int) -> None:
         hops = flags >> HOPS_SHIFT

@@ -52,6 +52,10 @@ class Router:
             rows.append((route.prefix.encode(), targets))
         for rows in self._routes.values():
             rows.sort(key=lambda row: -len(row[0]))
+        self.addresses = frozenset(
+            target.address for rows in self._routes.values() for _, targets in rows for target in targets
+        )
+        """Of all targets."""
         self._domains = {_domain(d) for d in config.domains} | {d for d in self._routes if d}
         self._aims: dict[bytes, tuple[Target | None, bool]] = {}
         self._cache: dict[bytes, list[Target] | Refusal] = {}

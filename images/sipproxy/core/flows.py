@@ -1,0 +1,377 @@
+"""Which proxy can speak to which client (DESIGN 2.2): what arrives says so, what is sent goes that way.
+
+Theory of operation. Under a Service the node turns a pod's packet back into one of the Service's address only when the
+client's own packets reach that pod. The proxy where they arrive is the client's *holder*. What is for a client goes
+through its holder; when the holder is dead it waits for the client's next packet, because a packet from anywhere else
+reaches nobody and opens a conntrack entry that stands in the way of the right one (docs/decisions/0007).
+
+A source that nobody knows is a *guest* until it is sent something that is no refusal; then it is a client and the
+others are told (`flowlog`). So neither noise nor refused requests, however many, are told to anybody. A target of a
+static route is a client as soon as it sends anything of its own accord, and gets requests directly when it has no
+holder: what is configured can be reached by whoever speaks first.
+
+Everything is bounded, and a client that was silent for `LIFE` is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Protocol
+
+import msgspec
+
+from sipcore.errors import RecordError
+from sipcore.flow import Flow, pack, unpack
+from sipcore.uri import Address
+
+from . import hop
+from .actions import Send
+from .node import Node
+from .parked import Parked
+from .peers import Peers
+
+LIFE = 180.0
+"""Seconds without a packet: conntrack has forgotten an assured UDP entry after 120, keepalives come every 25."""
+PATIENCE = 27.0
+"""Seconds after the end of a holder in which its clients show up elsewhere if they keep alive at all; later they are
+spoken to directly. It ends before the transactions that wait (timer F is 32 s)."""
+MAX_HELD = 50_000
+"""Clients of this proxy that the others are told of."""
+MAX_KNOWN = 200_000
+"""Clients of others; the oldest are forgotten first, and spoken to directly."""
+MAX_GUESTS = 10_000
+"""The same for targets that we have spoken to and nobody holds."""
+NEW_A_SECOND = 1000
+"""New clients that the others are told of; more stay guests for another second."""
+MARGIN = 0.5
+"""Seconds by which our own packet must be later than another's claim to contradict it: clocks of pods differ, and a
+claim is only made where a client was not held before."""
+ANSWERED = 180.0
+"""Seconds in which a response answers what we sent directly (RFC 3261 timer C); later it says where it arrives."""
+TICK = 1.0
+FORGET_EVERY = 10.0
+
+
+class Place(msgspec.Struct):
+    """Where the packets of a source arrive."""
+
+    holder: int
+    """Index; 0 = here."""
+    seen: float
+    """When one came there, on our clock."""
+
+
+class Log(Protocol):
+    """Who tells the others (`flowlog`)."""
+
+    def claim(self, flow: Flow) -> None:
+        """We hold it now."""
+
+    def tell(self, flow: Flow, holder: int, seen: float) -> None:
+        """Another holds it, or nobody (0); its last packet came at `seen`."""
+
+
+class Flows:
+    """`arrived` for each datagram, `send` for each message; the rest is what peers say."""
+
+    def __init__(self, node: Node, peers: Peers) -> None:
+        self._node = node
+        self._peers = peers
+        numbers = range(len(node.config.listeners))
+        self._mine: list[dict[Address, float]] = [{} for _ in numbers]
+        """By listener: clients that we hold -> when their last packet came."""
+        self._elsewhere: list[dict[Address, Place]] = [{} for _ in numbers]
+        """Clients that others hold."""
+        self._guests: list[dict[Address, Place]] = [{} for _ in numbers]
+        """Sources that nobody was told of."""
+        self._gone: dict[int, float] = {}
+        """Holders that are not known to live -> since when."""
+        self._direct: dict[Address, float] = {}
+        """Targets that nobody holds -> when we sent a request to them."""
+        self._alive: frozenset[int] = frozenset()
+        """Living peers at the last tick."""
+        self._parked = Parked()
+        self._budget = NEW_A_SECOND
+        self._forget_at = float("-inf")
+        self.log: Log
+        node.timers.start(TICK, float("-inf"), self._tick, None)
+
+    # -- what arrives, what is sent
+
+    def arrived(self, data: bytes, source: Address, listener: int) -> None:
+        """A datagram came from a client."""
+        mine = self._mine[listener]
+        if source in mine:
+            mine[source] = self._node.now
+        else:
+            self._came(data, source, listener)
+
+    def send(self, data: bytes, target: Address, listener: int, hops: int = 0) -> None:
+        """What `Node.send` is with flows: to the client directly, through its holder, or later."""
+        node = self._node
+        if target in self._mine[listener]:
+            node.out.append(Send(data, target, listener))
+            return
+        other = self._elsewhere[listener].get(target)
+        if other is not None:
+            self._through(other.holder, data, target, listener, hops)
+            return
+        guest = self._guests[listener].get(target)
+        if guest is not None:
+            if guest.holder:
+                self._through(guest.holder, data, target, listener, hops)
+                return
+            if _welcomes(data):
+                self._hold(listener, target)
+        self._directly(data, target, listener)
+
+    def listener_to(self, target: Address, arrived: int) -> int:
+        """What `Node.listener_to` is where there are several: the listener that a client knows, before any other."""
+        wanted = self._node.listener_of_family(target, arrived)
+        if self._knows(wanted, target):
+            return wanted
+        families = self._node.families
+        same = (i for i, family in enumerate(families) if family == (":" in target[0]))
+        return next((i for i in same if self._knows(i, target)), wanted)
+
+    def arrival(self, source: Address, listener: int) -> int:
+        """Index of the proxy where this client's packets arrive, 0 when that is not known."""
+        other = self._elsewhere[listener].get(source)
+        if other is not None:
+            return other.holder
+        if source in self._mine[listener]:
+            return self._node.index
+        guest = self._guests[listener].get(source)
+        return 0 if guest is None else guest.holder or self._node.index
+
+    def _knows(self, listener: int, address: Address) -> bool:
+        return address in self._mine[listener] or address in self._elsewhere[listener]
+
+    def _came(self, data: bytes, source: Address, listener: int) -> None:
+        """From a source that we do not hold."""
+        node = self._node
+        if data[:8] == b"SIP/2.0 " and node.now - self._direct.get(source, float("-inf")) < ANSWERED:
+            return  # it came because we spoke first, and says nothing about where the source's own packets arrive
+        if source in self._elsewhere[listener]:
+            node.count["flows_moved"] += 1
+            self._hold(listener, source)
+        elif source in node.router.addresses:
+            self._hold(listener, source)
+        else:
+            self._welcome(listener, source, 0)
+            self._send_parked(listener, source)
+
+    def _welcome(self, listener: int, source: Address, holder: int) -> None:
+        """A guest, here or elsewhere."""
+        guests = self._guests[listener]
+        if guests.pop(source, None) is None and len(guests) >= MAX_GUESTS:
+            del guests[next(iter(guests))]
+        guests[source] = Place(holder, self._node.now)
+
+    def _hold(self, listener: int, source: Address) -> None:
+        """Its packets arrive here: the others are told."""
+        node, mine = self._node, self._mine[listener]
+        other = self._elsewhere[listener].pop(source, None)
+        known = other is not None or source in node.router.addresses
+        if len(mine) >= MAX_HELD or not (known or self._budget > 0):
+            node.count["flows_refused"] += 1
+            self._welcome(listener, source, 0)
+        else:
+            if not known:
+                self._budget -= 1
+            guest = self._guests[listener].pop(source, None)
+            mine[source] = guest.seen if guest is not None and not guest.holder else node.now
+            self.log.claim((listener, source))
+            if other is not None:
+                self._tell_moved(other.holder, (listener, source))
+        self._send_parked(listener, source)
+
+    def _tell_moved(self, holder: int, flow: Flow) -> None:
+        """Who held it until now speaks to it through us at once; all others read it within a second."""
+        lease = self._peers.lease(holder)
+        if lease is not None:
+            with suppress(ValueError):
+                self._peers.tell(lease, {"t": "moved", "flows": [pack(flow)]})
+
+    # -- by way of the holder
+
+    def _through(self, holder: int, data: bytes, target: Address, listener: int, hops: int) -> None:
+        node = self._node
+        lease = self._peers.lease(holder)
+        if lease is not None:
+            if hops >= hop.MAX_HOPS:
+                node.out.append(Send(data, target, listener))
+            else:
+                node.count["flow_hops"] += 1
+                self._peers.hand(lease, data, target, listener, hop.EMIT | hops + 1 << hop.HOPS_SHIFT)
+            return
+        if target in node.router.addresses and data[:8] != b"SIP/2.0 ":
+            self._directly(data, target, listener)
+        elif node.now - self._gone.setdefault(holder, node.now) >= PATIENCE:
+            self._elsewhere[listener].pop(target, None)
+            self._guests[listener].pop(target, None)
+            self._directly(data, target, listener)
+        elif not self._parked.add((listener, target), data, node.now):
+            node.count["flow_dropped"] += 1
+        else:
+            node.count["flow_parked"] += 1
+            if not self._peers.dead(holder):
+                self._peers.look_for(holder, self._look_again)
+
+    def _directly(self, data: bytes, target: Address, listener: int) -> None:
+        node = self._node
+        if data[:8] != b"SIP/2.0 ":
+            if self._direct.pop(target, None) is None and len(self._direct) >= MAX_GUESTS:
+                del self._direct[next(iter(self._direct))]
+            self._direct[target] = node.now
+        node.out.append(Send(data, target, listener))
+
+    def _send_parked(self, listener: int, target: Address) -> None:
+        for data in self._parked.take((listener, target), self._node.now):
+            self.send(data, target, listener)
+
+    def _look_again(self) -> None:
+        """Holders may have turned up, or be gone for so long that their clients are spoken to directly."""
+        node = self._node
+        for holder in [holder for holder in self._gone if self._peers.lease(holder) is not None]:
+            del self._gone[holder]
+        for listener, target in self._parked.flows():
+            for data in self._parked.take((listener, target), node.now):
+                self.send(data, target, listener)
+
+    # -- what peers say
+
+    def heard_elsewhere(self, source: Address, listener: int, holder: int) -> None:
+        """A message of this client was handed over by the proxy where it arrived."""
+        if holder in (0, self._node.index):
+            return
+        if source in self._mine[listener] or source in self._elsewhere[listener]:
+            self._moved(listener, source, holder, self._node.now)
+            return
+        self._welcome(listener, source, holder)
+        self._send_parked(listener, source)
+
+    def moved(self, sender: object, names: object) -> None:
+        """The control message of a peer that holds clients of ours now."""
+        if not isinstance(sender, int) or not isinstance(names, list):
+            return
+        for name in names:
+            with suppress(RecordError):
+                listener, source = unpack(name if isinstance(name, bytes) else b"")
+                if listener < len(self._mine):
+                    self.heard_elsewhere(source, listener, sender)
+
+    def claimed(self, flow: Flow, holder: int, seen: float) -> None:
+        """A proxy has told all that it holds a client since `seen` (our clock); holder 0: it has forgotten it."""
+        node = self._node
+        listener, source = flow
+        if holder == node.index or listener >= len(self._mine):
+            return
+        ours = self._mine[listener].get(source)
+        if ours is not None and ours > seen + MARGIN:
+            if holder:
+                self.log.claim(flow)
+            return
+        other = self._elsewhere[listener].get(source)
+        if other is not None and other.seen > seen:
+            return
+        guest = self._guests[listener].get(source)
+        if not holder:
+            if other is not None:
+                del self._elsewhere[listener][source]
+                self._send_parked(listener, source)
+        elif guest is None or guest.seen <= seen:
+            self._moved(listener, source, holder, seen)
+        elif guest.holder:
+            self._moved(listener, source, guest.holder, guest.seen)
+        else:  # it has come here since, as we did not know yet that it is a client
+            self._elsewhere[listener][source] = Place(holder, seen)
+            self._hold(listener, source)
+
+    def recall(self, source: Address, listener: int, holder: int, since: float) -> None:
+        """The record of a dead proxy says who held a client at `since` (Unix time): nobody may have told it."""
+        node = self._node
+        if not holder or holder == node.index or listener >= len(self._mine) or self._knows(listener, source):
+            return
+        seen = min(since - node.wall_offset, node.now - TICK)
+        self.log.tell((listener, source), holder, seen)
+        self.claimed((listener, source), holder, seen)
+
+    def _moved(self, listener: int, source: Address, holder: int, seen: float) -> None:
+        self._mine[listener].pop(source, None)
+        self._guests[listener].pop(source, None)
+        known = self._elsewhere[listener]
+        if len(known) >= MAX_KNOWN and source not in known:
+            del known[next(iter(known))]
+        known[source] = Place(holder, seen)
+        if self._peers.lease(holder) is None:
+            self._gone.setdefault(holder, self._node.now)
+        self._send_parked(listener, source)
+
+    # -- what is kept
+
+    def held(self) -> Iterator[Flow]:
+        """All that we hold."""
+        return ((listener, source) for listener, mine in enumerate(self._mine) for source in mine)
+
+    def seen(self, flow: Flow) -> float | None:
+        """When the last packet of a client of ours came; None when it is not ours."""
+        return self._mine[flow[0]].get(flow[1])
+
+    @property
+    def parked(self) -> int:
+        """Messages that wait for a client."""
+        return self._parked.count
+
+    def gauges(self) -> list[tuple[str, str, float]]:
+        """(name, text, value) of what is now."""
+        return [
+            ("flows_held", "Clients whose packets arrive here", sum(map(len, self._mine))),
+            ("flows_elsewhere", "Clients whose packets arrive at other proxies", sum(map(len, self._elsewhere))),
+            ("flow_messages_waiting", "Messages that wait for their client's next packet", self.parked),
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """For `GET /status`."""
+        return {
+            "held": sum(map(len, self._mine)),
+            "elsewhere": sum(map(len, self._elsewhere)),
+            "waiting": self.parked,
+        }
+
+    def _tick(self, _: None, now: float) -> None:
+        """Another second's new clients, and another look at who lives."""
+        peers = self._peers
+        self._budget = NEW_A_SECOND
+        alive = frozenset(peers.keeper.alive) - peers.down if peers.keeper is not None else frozenset()
+        for holder in self._alive - alive:
+            self._gone.setdefault(holder, now)
+        self._alive = alive
+        self._look_again()
+        if now >= self._forget_at:
+            self._forget_at = now + FORGET_EVERY
+            self._forget(now)
+        self._node.timers.start(TICK, now, self._tick, None)
+
+    def _forget(self, now: float) -> None:
+        """Forget who was silent for too long, and whom dead proxies held."""
+        for listener, mine in enumerate(self._mine):
+            for source, seen in [(s, seen) for s, seen in mine.items() if now - seen >= LIFE]:
+                del mine[source]
+                self.log.tell((listener, source), 0, seen)
+        long_gone = {holder for holder, since in self._gone.items() if now - since >= LIFE}
+        if long_gone:
+            lowest = self._peers.lowest()
+            for listener, known in enumerate(self._elsewhere):
+                for source, other in [(s, o) for s, o in known.items() if o.holder in long_gone]:
+                    del known[source]
+                    if lowest:
+                        self.log.tell((listener, source), 0, other.seen)
+            for holder in long_gone:
+                del self._gone[holder]
+
+
+def _welcomes(data: bytes) -> bool:
+    """Whether a message makes its receiver a client: a request, or a response that is no refusal."""
+    return data[:8] != b"SIP/2.0 " or data[8:9] in (b"1", b"2")
