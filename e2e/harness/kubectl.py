@@ -105,7 +105,8 @@ def is_true(kind: str) -> Callable[[Object], bool]:
 
 
 def settled(found: Object) -> bool:
-    """Ready, and nothing is under way."""
+    """Ready, with the store, and nothing is under way."""
     progress = condition(found, "Progressing")
     current = progress.get("observedGeneration") == found["metadata"].get("generation")
-    return is_true("Ready")(found) and current and progress.get("status") == "False"
+    ready = is_true("Ready")(found) and is_true("StoreAvailable")(found)
+    return ready and current and progress.get("status") == "False"
