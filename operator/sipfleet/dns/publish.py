@@ -29,9 +29,9 @@ from .zone import (
     RRset,
     decide,
     domain_of,
+    domains_in,
     inside,
     mark_name,
-    names_in,
     rrsets,
     srv_records,
 )
@@ -123,7 +123,8 @@ async def _each(
 
     async def one(zone: str) -> Published:
         async with slots:
-            domains = [f"{domain}." for domain in cluster.spec.domains if inside(f"{domain}.", zone)]
+            whole = zone == f"{cluster.spec.dns.zone}."
+            domains = [name for domain in cluster.spec.domains if (name := f"{domain}.") == zone or whole]
             work = _Zone(server, zone, domains, owner_of(cluster), credentials)
             return await work.publish(by_zone[zone]) if write else await work.published()
 
@@ -163,25 +164,26 @@ class _Zone:
             return self._unknown(error)
 
     async def publish(self, records: Sequence[SrvRecord]) -> Published:
-        found, changed = None, 0
+        is_readable, changed = False, 0
         try:
             async with asyncio.timeout(LIMIT):
                 await self._primary.check()
+                is_readable = True
                 for attempt in range(ATTEMPTS):
                     found = await self._read(rrsets(records), probe=True)
                     decided = decide(records, found, self._owner)
-                    if not decided.changes:
+                    if not (decided.changes or decided.enlist or decided.delist):
                         return self._outcome(found, decided.conflicts, changed)
                     changed += await self._write(decided, attempt)
                 error: DnsError = ServerError(
                     "NotStanding",
                     self._primary.server,
                     self._zone,
-                    f"{decided.changes[0].name} is not as it was written",
+                    f"{_what(decided)} is not as it was written",
                     "is it the primary, or does somebody else write these names?",
                 )
         except (DnsError, TimeoutError) as problem:
-            if found is None or isinstance(problem, TimeoutError):
+            if not is_readable or isinstance(problem, TimeoutError):
                 return self._unknown(problem, changed)
             error = problem
         return await self._stands_after(error, changed)
@@ -189,7 +191,7 @@ class _Zone:
     async def _write(self, decided: Decision, attempt: int) -> int:
         """How many names were written; none when somebody else wrote since the zone was read."""
         try:
-            await self._primary.update(decided.changes, self._owner)
+            await self._primary.update(decided, self._owner)
         except ZoneChangedError:
             if attempt == ATTEMPTS - 1:
                 raise
@@ -209,12 +211,12 @@ class _Zone:
         for rrset in data:
             wish.setdefault(rrset.name, set()).add(rrset.type)
         inventory = (self._owner.inventory(self._zone), "TXT")
-        listed = names_in((await self._primary.look_up([inventory])).get(inventory))
-        likely = {f"{prefix}{domain}" for domain in self._domains for prefix in ("", *NAPTR)}
-        names = set(filter(self._may_be_ours, listed | likely | wish.keys()))
+        listed = domains_in((await self._primary.look_up([inventory])).get(inventory))
+        likely = {f"{prefix}{domain}" for domain in listed.union(self._domains) for prefix in ("", *NAPTR)}
+        names = set(filter(self._may_be_ours, likely | wish.keys()))
         sets: dict[Key, RRset] = {}
         looked_at: set[str] = set()
-        while names:  # a second round finds targets that the inventory does not list
+        while names:  # a second round finds what the SRV records point at
             sets |= await self._primary.look_up((mark_name(name), "TXT") for name in names)
             sets |= await self._primary.look_up(self._keys(names, wish, Found(sets)))
             looked_at |= names
@@ -259,3 +261,7 @@ class _Zone:
                 "Unreachable", self._primary.server, self._zone, f"not done within {LIMIT:g} s", "is it overloaded?"
             )
         return Published(None, (Problem(self._zone, error.reason, str(error)),), changed, (self._zone,))
+
+
+def _what(decided: Decision) -> str:
+    return decided.changes[0].name if decided.changes else "the list of domains"

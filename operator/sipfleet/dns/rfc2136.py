@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import itertools
 import random
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import dns.exception
 import dns.flags
@@ -26,7 +27,7 @@ import dns.update
 from .errors import ServerError, ZoneChangedError
 from .exchange import exchange
 from .tsig import Tsig
-from .zone import ADDRESSES, MARK_TTL, Change, Key, Owner, RRset, entry
+from .zone import ADDRESSES, MARK_TTL, Change, Decision, Key, Owner, RRset, entry
 
 ANSWER_LIMIT = 2.0
 """Seconds that a server may take to answer one message."""
@@ -53,7 +54,8 @@ KEY_ERRORS: tuple[tuple[type[Exception], str, str, str], ...] = (
         dns.tsig.PeerBadKey,
         "BadKey",
         "NOTAUTH (BADKEY)",
-        "it does not know key {key}: compare name and algorithm of the key in the Secret with the server's",
+        "it does not know key {key}, or not for this in this zone: compare name and algorithm of the key in the Secret "
+        "with the server's",
     ),
     (
         dns.tsig.PeerBadSignature,
@@ -154,12 +156,27 @@ class Primary:
             return False
         return True
 
-    async def update(self, changes: Sequence[Change], owner: Owner) -> None:
-        """Carry the changes out, in one message where they fit into one: all of them or none.
+    async def update(self, decided: Decision, owner: Owner) -> None:
+        """Carry a decision out: each domain in one message, all of it or none, and many domains in one where they fit.
 
         Raises `ZoneChangedError` when the zone is no longer as it was read, and `ServerError`.
         """
-        message = self.message(changes, owner)
+        inventory = dns.name.from_text(owner.inventory(self.zone))
+        message = dns.update.UpdateMessage(self.zone)
+        for domain in decided.enlist:
+            message.add(inventory, MARK_TTL, "TXT", entry(domain))
+        for batch in batches(decided.changes):
+            await self._change(batch, message)
+            message = dns.update.UpdateMessage(self.zone)
+        for domain in decided.delist:
+            message.delete(inventory, "TXT", entry(domain))
+        if message.update:
+            await self._ask(message)
+
+    async def _change(self, changes: Sequence[Change], message: dns.update.UpdateMessage) -> None:
+        """Send the changes in this message, or in two where they do not fit into one."""
+        first = list(message.update)
+        put_in(message, changes)
         try:
             self._signed(message).to_wire(max_size=LONGEST)
         except dns.exception.TooBig:
@@ -167,30 +184,13 @@ class Primary:
                 advice = "publish fewer pods under one name"
                 raise self._error("TooBig", f"{changes[0].name} does not fit into a message", advice) from None
             half = len(changes) // 2
-            await self.update(changes[:half], owner)
-            await self.update(changes[half:], owner)
+            for part in (changes[:half], changes[half:]):
+                message = dns.update.UpdateMessage(self.zone)
+                message.update = first
+                await self._change(part, message)
+                first = []
             return
         await self._ask(message)
-
-    def message(self, changes: Sequence[Change], owner: Owner) -> dns.update.UpdateMessage:
-        """The update, unsigned."""
-        message = dns.update.UpdateMessage(self.zone)
-        inventory = dns.name.from_text(owner.inventory(self.zone))
-        for change in changes:
-            for rrset in change.present:
-                message.present(dns.name.from_text(rrset.name), rrset.type, *rrset.rdata)
-            for name, kind in change.absent:
-                message.absent(dns.name.from_text(name), kind)
-        for change in changes:
-            if change.after:
-                message.add(inventory, MARK_TTL, "TXT", entry(change.name))
-            for rrset in change.dropped:
-                message.delete(dns.name.from_text(rrset.name), rrset.type)
-            for rrset in change.put:
-                message.add(dns.name.from_text(rrset.name), rrset.ttl, rrset.type, *rrset.rdata)
-            if not change.after:
-                message.delete(inventory, "TXT", entry(change.name))
-        return message
 
     def _query(self, name: str, kind: str) -> dns.message.QueryMessage:
         message = dns.message.make_query(name, kind)
@@ -288,6 +288,47 @@ class _Group(asyncio.TaskGroup):
             await super().__aexit__(*args)  # type: ignore[arg-type]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
+
+
+def batches(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    """Changes that go into one message: whole domains, as many as surely fit."""
+    batch: list[Change] = []
+    size = 0
+    for _, group in itertools.groupby(changes, key=lambda change: change.domain):
+        domain = list(group)
+        added = sum(map(_octets, domain))
+        if batch and size + added > LONGEST:
+            yield batch
+            batch, size = [], 0
+        batch += domain
+        size += added
+    if batch:
+        yield batch
+
+
+def _octets(change: Change) -> int:
+    """What a change takes in a message at most, names not compressed (RFC 1035 4.1)."""
+    sets = (
+        *change.present,
+        *change.dropped,
+        *change.put,
+        *(RRset(name, kind, 0, ("",)) for name, kind in change.absent),
+    )
+    return sum(len(rrset.name) + len(text) + 12 for rrset in sets for text in rrset.rdata)
+
+
+def put_in(message: dns.update.UpdateMessage, changes: Sequence[Change]) -> None:
+    """Write prerequisites and updates of these changes into a message."""
+    for change in changes:
+        for rrset in change.present:
+            message.present(dns.name.from_text(rrset.name), rrset.type, *rrset.rdata)
+        for name, kind in change.absent:
+            message.absent(dns.name.from_text(name), kind)
+    for change in changes:
+        for rrset in change.dropped:
+            message.delete(dns.name.from_text(rrset.name), rrset.type)
+        for rrset in change.put:
+            message.add(dns.name.from_text(rrset.name), rrset.ttl, rrset.type, *rrset.rdata)
 
 
 def as_rrset(rrset: dns.rrset.RRset) -> RRset:

@@ -3,8 +3,8 @@
 Every name that we publish carries a mark beside it: a TXT record at `_sipfleet.<name>`, which says which cluster
 publishes which types at that name. What has no mark of ours is not ours and is never touched; the mark's own name is
 below the name that it speaks of, so that it clashes with no record there (not even with a CNAME, RFC 1034 3.6.2). A
-second TXT record set in each zone, the inventory, lists the names of one cluster: what is ours is found again by plain
-queries, with nothing kept elsewhere and without a zone transfer.
+second TXT record set in each zone, the inventory, lists the domains of one cluster; from a domain the SRV records lead
+to the rest. So what is ours is found again by plain queries, with nothing kept elsewhere and without a zone transfer.
 
     rrsets(records) -> data;  wanted(records, owner) -> data and marks
     decide(records, found, owner) -> Decision(changes, conflicts, held)
@@ -27,8 +27,8 @@ LABEL = "_sipfleet"
 HERITAGE = "heritage=sipfleet"
 MARK_TTL = 300
 """Seconds; marks and inventories are read from the primary only, never from a cache."""
-ENTRY = re.compile(r'^"name=([^" ]+)"$')
-"""One name in an inventory."""
+ENTRY = re.compile(r'^"domain=([^" ]+)"$')
+"""One domain in an inventory."""
 LONGEST_NAME = 253
 """Characters of a name without the final dot (RFC 1035 2.3.4: 255 octets on the wire)."""
 MARK = re.compile(r'^"heritage=sipfleet,owner=([^,"]+),types=([A-Z]+(?:\+[A-Z]+)*)"$')
@@ -79,7 +79,7 @@ class Owner:
         return f"{self.namespace}/{self.name}/{self.uid}"
 
     def inventory(self, zone: str) -> str:
-        """Name of the TXT records that list the names which this cluster publishes in `zone`."""
+        """Name of the TXT records that list the domains which this cluster publishes in `zone`."""
         digest = hashlib.blake2b(str(self).encode(), digest_size=8, person=b"inventory").hexdigest()
         return f"{digest}.{LABEL}.{zone}"
 
@@ -110,7 +110,7 @@ class Found:
     rrsets: Mapping[Key, RRset] = field(default_factory=dict)
     """Also what is in the way of a name: a CNAME, or the NS records of a zone cut above it, under (name, type)."""
     listed: frozenset[str] = frozenset()
-    """The names in our inventory."""
+    """The domains in our inventory."""
 
     def mark(self, name: str) -> Mark | None:
         """The mark of a name; None where there is none."""
@@ -153,6 +153,12 @@ class Change:
     """What shall be; nothing: the name goes."""
 
     @property
+    def domain(self) -> str:
+        """The SIP domain that the name belongs to; one message changes all of it."""
+        kinds = {rrset.type for rrset in (*self.before, *self.after) if rrset.name == self.name}
+        return self.name.partition(".")[2] if kinds & ADDRESSES else domain_of(self.name)
+
+    @property
     def dropped(self) -> tuple[RRset, ...]:
         """Record sets that go, or that others take the place of."""
         return tuple(rrset for rrset in self.before if rrset not in self.after)
@@ -182,19 +188,23 @@ class Decision:
     """What to do in one zone."""
 
     changes: tuple[Change, ...]
-    """In this order: what is pointed at comes first and goes last."""
+    """In this order: domain by domain, in each of them what is pointed at comes first and goes last."""
+    enlist: tuple[str, ...] = ()
+    """Domains that come into the inventory, before the changes."""
+    delist: tuple[str, ...] = ()
+    """Domains that leave it, after the changes."""
     conflicts: tuple[Conflict, ...] = ()
     held: tuple[SrvRecord, ...] = ()
     """Records that are not published because of the conflicts."""
 
 
-def entry(name: str) -> str:
-    """A name as it stands in an inventory."""
-    return f'"name={name}"'
+def entry(domain: str) -> str:
+    """A domain as it stands in an inventory."""
+    return f'"domain={domain}"'
 
 
-def names_in(inventory: RRset | None) -> frozenset[str]:
-    """The names in an inventory. Other texts are what a wildcard answers (RFC 4592), and no names."""
+def domains_in(inventory: RRset | None) -> frozenset[str]:
+    """The domains in an inventory. Other texts are what a wildcard answers (RFC 4592), and no domains."""
     texts = inventory.rdata if inventory is not None else ()
     return frozenset(found[1] for text in texts if (found := ENTRY.match(text)) is not None)
 
@@ -293,14 +303,14 @@ def decide(records: Sequence[SrvRecord], found: Found, owner: Owner) -> Decision
     names = {conflict.name for conflict in against}
     held = tuple(record for record in records if record.name.lower() in names or record.target.lower() in names)
     rest = [record for record in records if record not in held]
-    target_sets = [
-        rrset for rrset in wanted(rest, owner) if rrset.name not in names and not _marks_one_of(rrset, names)
-    ]
-    return Decision(diff(target_sets, found, owner, frozenset(names)), against, held)
-
-
-def _marks_one_of(rrset: RRset, names: Iterable[str]) -> bool:
-    return any(rrset.name == mark_name(name) for name in names)
+    domains = {domain_of(record.name.lower()) for record in records}
+    return Decision(
+        changes=diff(wanted(rest, owner), found, owner, frozenset(names)),
+        enlist=tuple(sorted(domains - found.listed)),
+        delist=tuple(sorted(found.listed - domains)),
+        conflicts=against,
+        held=held,
+    )
 
 
 def conflicts(wanted: Iterable[RRset], found: Found, owner: Owner) -> tuple[Conflict, ...]:
@@ -334,7 +344,7 @@ def diff(
     after: dict[str, list[RRset]] = {}
     for rrset in wanted:
         after.setdefault(rrset.name.removeprefix(f"{LABEL}."), []).append(rrset)
-    before: dict[str, list[RRset]] = {name: [] for name in found.listed}
+    before: dict[str, list[RRset]] = {}
     for rrset in found.ours(owner):
         before.setdefault(rrset.name, []).append(rrset)
     for name, kind in found.rrsets:
@@ -344,12 +354,12 @@ def diff(
     changes = []
     for name in sorted((before.keys() | after.keys()) - contested):
         old, new = tuple(sorted(before.get(name, ()))), tuple(sorted(after.get(name, ())))
-        if old != new or (name in found.listed) != bool(new):
+        if old != new:
             changes.append(Change(name, old, new))
     return tuple(sorted(changes, key=_order))
 
 
-def _order(change: Change) -> tuple[bool, int, str]:
+def _order(change: Change) -> tuple[str, bool, int, str]:
     rank = max((RANK.get(rrset.type, -1) for rrset in (*change.before, *change.after)), default=-1)
     gone = not change.after
-    return gone, -rank if gone else rank, change.name
+    return change.domain, gone, -rank if gone else rank, change.name
