@@ -92,7 +92,7 @@ class Relay:
         signal.signal(signal.SIGTERM, lambda *_: self._terminate())
         signal.signal(signal.SIGINT, lambda *_: self._stop())
         if self.link is not None:
-            self.link.connect(self.started)
+            self.link.tick(self.started)
         self.act(self.core.start(self.started))
         self.log("info", "started", interfaces=self.config.interfaces, ports=self.config.ports, ng=self.config.ng)
         # What stands now stands for ever; sessions hold no cycles once they are over.
@@ -137,8 +137,8 @@ class Relay:
     def _next(self) -> float:
         at = self.core.next_timer()
         if self.link is not None:
-            if self.link.retry_at is not None:
-                at = min(at, self.link.retry_at)
+            if self.link.due_at is not None:
+                at = min(at, self.link.due_at)
             elif self.lease is not None:
                 at = min(at, self.lease.next_at)
         return at
@@ -146,8 +146,8 @@ class Relay:
     def _control(self, fd: int, mask: int, now: float) -> None:
         if fd == self._ng.fileno():
             self._read_ng(now)
-        elif self.link is not None and fd == self.link.fd:
-            self._answers(self.link.ready(mask, now), now)
+        elif self.link is not None and self.link.owns(fd):
+            self._answers(self.link.ready(fd, mask, now), now)
         elif fd == self._wake:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake, 4096)
@@ -205,8 +205,7 @@ class Relay:
         link, lease = self.link, self.lease
         if link is None or lease is None:
             return
-        if link.retry_at is not None and now >= link.retry_at:
-            link.connect(now)
+        link.tick(now)
         if lease.silent(now):
             self._answers(link.lost(now), now)
         state = (link.client.available, link.client.run_id)

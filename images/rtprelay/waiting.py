@@ -1,4 +1,7 @@
-"""Before a relay has an address: its admin port answers (alive, not ready) while the slots file is looked at."""
+"""Before a relay has an address: its admin port answers (alive, not ready) while the slots file is looked at.
+
+A relay that finds its address at once, as each does that is started again, pays for none of this.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from pathlib import Path
 from rtprelay.core.slots import address_of, advertise
 from rtprelay.log import Logger
 from rtprelay.streams import Connection, Streams
-from sipcore.admin import Handler, text
 from sipcore.config import RelayConfig, endpoint
 from sipcore.errors import ConfigError
 
@@ -28,6 +30,9 @@ def wait_for_slot(config: RelayConfig, log: Logger) -> str | None:
     Raises `ConfigError` or `OSError` for an admin address that cannot be had.
     """
     path, slot = Path(config.slots_file), config.pod.slot
+    address, _ = _look(path, slot, config.interfaces)
+    if address is not None:
+        return address
     ended = False
 
     def end(*_: object) -> None:
@@ -87,6 +92,7 @@ def _serve(epoll: select.epoll, streams: Streams, until: float) -> None:
 
 def _admin(sock: socket.socket) -> Connection:
     from rtprelay.admin import Admin
+    from sipcore.admin import Handler, text
 
     def not_ready(what: str) -> Handler:
         return lambda: text(503, f"{what}: the slots file has no address for this slot yet")

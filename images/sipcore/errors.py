@@ -21,6 +21,10 @@ class RespError(SipcoreError):
     """Bytes from the store that are not RESP2 (https://redis.io/docs/latest/develop/reference/protocol-spec/)."""
 
 
+class SentinelError(SipcoreError):
+    """A sentinel that does not say where the master is."""
+
+
 class BencodeError(SipcoreError):
     """Bytes that are no bencode (BEP 3)."""
 

@@ -8,6 +8,7 @@ answered once: with the list of replies, or with None when the connection is los
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from hashlib import sha1
@@ -27,13 +28,13 @@ CDR_GUARD_S = 86_400
 ENDED_LIFE_S = 64
 """A dialog that ended: twice the 32 s in which a BYE is sent again (RFC 3261 timer F)."""
 CDR_STREAM_LENGTH = 1_000_000
-
 FLOW_LOG_LENGTH = 2000
 """Entries of some hundred flows at most; readers come each second, and read the hash when they missed one."""
 
 SENTINEL_PORT = 26379
 PROBE = b"sf:probe"
 """A key that nobody sets: deleting it shows whether the server takes writes."""
+
 MAX_WAITING_BYTES = 32 * 1024 * 1024
 """Writes kept while the store is away; the oldest go first (the owners write everything again into a new store)."""
 
@@ -211,9 +212,9 @@ class Keys:
         self.slots = self.prefix + b":slots"
         self.cdr = self.prefix + b":cdr"
         self.place = self.prefix + b":place"
-
         self.flows = self.prefix + b":flows"
         self.flow_log = self.prefix + b":flows:log"
+
     def early(self, early_id: bytes) -> bytes:
         return b"%b:early:%b" % (self.prefix, early_id)
 
@@ -228,20 +229,27 @@ class Keys:
 
 
 class StoreUrl(msgspec.Struct, frozen=True):
-    """`redis://[:password@]host:port[/db]` or `unix:///path`."""
+    """`redis://[:password@]host:port[/db]`, `unix:///path`, or `sentinel://[:password@]host:port[,host:port...]/NAME[?db=N]`
+    where NAME is what the sentinels call the master."""
 
     host: str = ""
     port: int = 6379
     path: str = ""
     password: str = ""
+    """Of the store; sentinels that ask for one get the same."""
     db: int = 0
+    sentinels: tuple[tuple[str, int], ...] = ()
+    """(host, port); a name may have several addresses, each a sentinel's."""
+    master: str = ""
 
     @classmethod
     def parse(cls, text: str) -> StoreUrl:
-        """Raises `ConfigError`."""
+        """Raises `ConfigError`, in which no password stands."""
         from urllib.parse import unquote, urlsplit
 
         try:
+            if text.startswith("sentinel://"):
+                return cls._sentinel(text.removeprefix("sentinel://"))
             url = urlsplit(text)
             if url.scheme == "unix" and url.path:
                 return cls(path=url.path, password=unquote(url.password or ""))
@@ -250,7 +258,39 @@ class StoreUrl(msgspec.Struct, frozen=True):
                 return cls(url.hostname, url.port or 6379, "", unquote(url.password or ""), db)
         except ValueError:
             pass
-        raise ConfigError(f"store: {text!r} given, redis://[:password@]host:port[/db], unix:///path or none expected")
+        raise ConfigError(
+            f"store: {without_password(text)!r} given, redis://[:password@]host:port[/db], "
+            "sentinel://[:password@]host:port[,host:port...]/NAME[?db=N], unix:///path or none expected"
+        )
+
+    @classmethod
+    def _sentinel(cls, text: str) -> StoreUrl:
+        """Raises `ValueError`."""
+        from urllib.parse import unquote, urlsplit
+
+        authority, _, rest = text.partition("/")
+        name, _, query = rest.partition("?")
+        user, _, hosts = authority.rpartition("@")
+        anybody, _, password = user.partition(":")
+        if not name or "/" in name or anybody or not re.fullmatch(r"(db=\d{1,5})?", query):
+            raise ValueError(text)
+        sentinels = []
+        for one in hosts.split(","):
+            url = urlsplit(f"//{one}")
+            if not url.hostname or url.path or url.username is not None:
+                raise ValueError(one)
+            sentinels.append((url.hostname, url.port or SENTINEL_PORT))
+        return cls(
+            password=unquote(password),
+            db=int(query.removeprefix("db=") or 0),
+            sentinels=tuple(sentinels),
+            master=unquote(name),
+        )
+
+
+def without_password(url: str) -> str:
+    """The URL as it may stand in a log."""
+    return re.sub(r"//.*@", "//***@", url)
 
 
 Answer = tuple[object, "list[Value] | None"]
@@ -282,6 +322,14 @@ class _Pending:
 
 _HANDSHAKE = object()
 
+_TAKES_NO_WRITES = frozenset(("READONLY", "NOREPLICAS", "MASTERDOWN", "MISCONF"))
+"""Errors of a server that is a replica, a master cut off from its replicas, or one that cannot save."""
+
+
+def _takes_no_writes(error: ErrorReply) -> bool:
+    # Before Redis 7 a script wraps the error of its command: "ERR Error running script ... -READONLY You can't write".
+    return error.code in _TAKES_NO_WRITES or "-READONLY " in str(error)
+
 
 class StoreClient:
     """One pipelined connection: commands out, replies in, in order."""
@@ -290,6 +338,8 @@ class StoreClient:
         self.available = False
         self.run_id = ""
         """`run_id` of the server, changes when the store is another (perhaps empty) one."""
+        self.demoted = False
+        """The server takes no writes: the edge ends the connection and looks for the master."""
         self.dropped = 0
         """Writes that were thrown away because the buffer was full."""
         self._url = url or StoreUrl()
@@ -304,13 +354,17 @@ class StoreClient:
     def connected(self) -> None:
         """The socket is connected: send the handshake; `available` becomes true with its answer."""
         self._connected = True
+        self.demoted = False
         self._reader = Reader()
         commands: list[Command] = []
         if self._url.password:
             commands.append((b"AUTH", self._url.password))
         if self._url.db:
             commands.append((b"SELECT", self._url.db))
+        if self._url.sentinels:
+            commands.append((b"ROLE",))
         commands += [(b"SCRIPT", b"LOAD", script.text) for script in self._scripts]
+        commands.append((b"DEL", PROBE))
         commands.append((b"INFO", b"server"))
         self._put(commands, _HANDSHAKE)
 
@@ -338,7 +392,7 @@ class StoreClient:
         """Bytes from the socket -> answers of tagged commands.
 
         Raises `RespError` when the peer does not speak RESP, `ConfigError` when the store refuses the handshake; call
-        `lost` then.
+        `lost` then, and also when `demoted` is set: what was refused is then among what waits for the next connection.
         """
         self._reader.feed(data)
         answers: list[Answer] = []
@@ -346,6 +400,9 @@ class StoreClient:
         for value in self._reader.replies():
             if not flight:
                 continue
+            if type(value) is ErrorReply and _takes_no_writes(value):
+                self.demoted = True
+                break
             pending = flight[0]
             pending.replies.append(value)
             if len(pending.replies) < pending.count:
@@ -373,6 +430,8 @@ class StoreClient:
         for reply in replies:
             if isinstance(reply, ErrorReply):
                 raise ConfigError(f"store: handshake refused: {reply}")
+            if isinstance(reply, list) and reply[:1] != [b"master"]:
+                raise ConfigError(f"store: role {reply[:1]!r} given, a master expected")
         info = replies[-1]
         text = info.decode("utf-8", "replace") if isinstance(info, bytes) else ""
         for line in text.splitlines():

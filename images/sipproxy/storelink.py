@@ -1,4 +1,7 @@
-"""The proxy's connection to the store: a non-blocking socket in the loop of SIP, around `sipcore.store.StoreClient`."""
+"""The proxy's connection to the store: a non-blocking socket in the loop of SIP, around `sipcore.store.StoreClient`.
+
+With sentinels each connection begins with the question which server is the master (`sipcore.sentinel`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from sipcore.errors import SipcoreError
+from sipcore.sentinel import ASK_LIMIT, LOOK_UP_LIMIT, Address, Search
 from sipcore.store import Answer, Command, StoreClient, StoreUrl
 
 FIRST_RETRY = 0.05
@@ -31,14 +35,17 @@ class StoreLink:
         """`answered` gets the answers of tagged commands, `changed` gets (available, run_id)."""
         self._url = url
         self._client = StoreClient(url)
+        self._search = Search(url) if url.sentinels else None
         self._answered = answered
         self._changed = changed
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
         self._backlog = b""
         self._waiting_since: float | None = None
-        self._task = self._loop.create_task(self._keep())
         self._lost = asyncio.Event()
+        self._served = False
+        """Whether the connection of now, or the last one, was to a store that took our writes."""
+        self._task = self._loop.create_task(self._keep())
 
     @property
     def available(self) -> bool:
@@ -107,10 +114,15 @@ class StoreLink:
             self._drop()
             return
         self._waiting_since = None
+        self._served |= self._client.available
         if (not was and self._client.available) or run_id != self._client.run_id:
             self._changed(True, self._client.run_id)
         if answers:
             self._answered(answers)
+        if self._client.demoted:
+            self._served = False
+            self._drop()
+            return
         self.flush()
 
     def _drop(self) -> None:
@@ -134,35 +146,78 @@ class StoreLink:
     async def _keep(self) -> None:
         delay = FIRST_RETRY
         while True:
-            try:
-                sock = await asyncio.wait_for(self._connect(), CONNECT_LIMIT)
-            except (OSError, TimeoutError):
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, LAST_RETRY)
-                continue
-            delay = FIRST_RETRY
-            self._lost.clear()
-            self._socket = sock
-            self._loop.add_reader(sock, self._readable)
-            self._client.connected()
-            self.flush()
-            while not self._lost.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._lost.wait(), SILENCE_LIMIT / 2)
-                since = self._waiting_since
-                if since is not None and self._loop.time() - since > SILENCE_LIMIT:
-                    self._drop()
+            self._served = False
+            with contextlib.suppress(OSError):
+                await self._hold(await self._connect())
+            if self._served:
+                delay = FIRST_RETRY
+            elif self._search is not None:
+                self._search.misled()
             await asyncio.sleep(delay)
+            delay = min(2 * delay, LAST_RETRY)
+
+    async def _hold(self, sock: socket.socket) -> None:
+        """Until this connection is lost."""
+        self._lost.clear()
+        self._socket = sock
+        self._loop.add_reader(sock, self._readable)
+        self._client.connected()
+        self.flush()
+        while not self._lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), SILENCE_LIMIT / 2)
+            since = self._waiting_since
+            if since is not None and self._loop.time() - since > SILENCE_LIMIT:
+                self._drop()
 
     async def _connect(self) -> socket.socket:
         """Raises `OSError`."""
-        url = self._url
-        target: str | tuple[str, int]
-        if url.path:
-            sock, target = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), url.path
+        if self._url.path:
+            return await asyncio.wait_for(self._open(self._url.path), CONNECT_LIMIT)
+        name = (self._url.host, self._url.port) if self._search is None else await self._find_master(self._search)
+        return await asyncio.wait_for(self._open((await self._look_up(name))[0]), CONNECT_LIMIT)
+
+    async def _find_master(self, search: Search) -> Address:
+        """The address that the first sentinel with an answer names. Raises `OSError` when none has one."""
+        found = await asyncio.gather(*(self._look_up(name) for name in search.names), return_exceptions=True)
+        for name, addresses in zip(search.names, found, strict=True):
+            if not isinstance(addresses, BaseException):
+                search.resolved(name, addresses)
+        search.begin()
+        while (sentinel := search.next()) is not None:
+            with contextlib.suppress(OSError, SipcoreError):
+                return await asyncio.wait_for(self._ask(sentinel, search), ASK_LIMIT)
+        raise OSError("no sentinel names a master")
+
+    async def _ask(self, sentinel: Address, search: Search) -> Address:
+        """Raises `OSError`, `SipcoreError`."""
+        sock = await self._open(sentinel)
+        try:
+            await self._loop.sock_sendall(sock, search.question)
+            while True:
+                data = await self._loop.sock_recv(sock, CHUNK)
+                if not data:
+                    raise ConnectionResetError("the sentinel closed the connection")
+                master = search.feed(data)
+                if master is not None:
+                    return master
+        finally:
+            sock.close()
+
+    async def _look_up(self, name: Address) -> list[Address]:
+        """The addresses of a name, at least one. Raises `OSError`."""
+        try:
+            found = await asyncio.wait_for(self._loop.getaddrinfo(*name, type=socket.SOCK_STREAM), LOOK_UP_LIMIT)
+        except UnicodeError as error:
+            raise OSError(f"{name[0]!r}: {error}") from None
+        return [(str(address[0]), int(address[1])) for *_, address in found]
+
+    async def _open(self, target: Address | str) -> socket.socket:
+        """A connection to an address or a path. Raises `OSError`."""
+        if isinstance(target, str):
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         else:
-            family, kind, _, _, address = (await self._loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM))[0]
-            sock, target = socket.socket(family, kind), (str(address[0]), int(address[1]))
+            sock = socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET, socket.SOCK_STREAM)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
         try:

@@ -10,16 +10,19 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from sipcore.errors import SipcoreError
 from sipcore.lease import LeaseView
 from sipcore.record import DialogRecord, unseal
-from sipcore.store import LEASES, Keys
+from sipcore.store import LEASES, Keys, StoreUrl, without_password
 
 TIMEOUT = 2.0
 """Seconds that an answer of the store may take."""
+SENTINEL_TIMEOUT = 0.5
+"""Seconds that a sentinel may take; then the next one is asked."""
 MAX_ROWS = 10_000
 MAX_KEYS = 2_000_000
 SCAN = 1000
@@ -30,6 +33,40 @@ class StoreError(Exception):
     """The store does not answer."""
 
 
+def redis_client(url: str, **options: Any) -> Redis:
+    """A client of redis-py for any store URL of ours (`sipcore.store.StoreUrl`), which tries nothing twice by itself.
+
+    With `sentinel://` it asks which server is the master before each connection. Raises `ConfigError`, `ValueError`.
+    """
+    once: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
+    if not url.startswith("sentinel://"):
+        return Redis.from_url(url, **once, **options)
+    parsed = StoreUrl.parse(url)
+    limits: dict[str, Any] = {
+        "socket_timeout": SENTINEL_TIMEOUT,
+        "socket_connect_timeout": SENTINEL_TIMEOUT,
+        **once,
+    }
+    sentinel = Sentinel(list(parsed.sentinels), sentinel_kwargs=limits)  # type: ignore[no-untyped-call]
+    if parsed.password:
+        # Whether sentinels want a password nobody says; those of the list are asked one after the other.
+        sentinel.sentinels += [
+            Redis(host=host, port=port, password=parsed.password, **limits) for host, port in parsed.sentinels
+        ]
+    client = sentinel.master_for(parsed.master, password=parsed.password or None, db=parsed.db, **once, **options)
+    assert isinstance(client, Redis)
+    return client
+
+
+async def close_client(client: Redis) -> None:
+    """Close a client that `redis_client` made, and what it asks sentinels with."""
+    await client.aclose()
+    pool = client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
 class StoreReader:
     """What a runtime reads from the store. Every failure is an answer: `available` says whether there is one."""
 
@@ -37,18 +74,13 @@ class StoreReader:
         self.url = url
         self.available: bool | None = None
         """None before the first attempt."""
-        self._redis = Redis.from_url(
-            url,
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-            max_connections=8,
-        )
+        self._redis = redis_client(url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, max_connections=8)
+        self._elected = url.startswith("sentinel://")
         self._run_id = ""
         self.views: dict[tuple[str, str], LeaseView] = {}
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await close_client(self._redis)
 
     async def ping(self) -> bool:
         try:
@@ -82,8 +114,12 @@ class StoreReader:
                 pipeline.eval(LEASES.text, 2, keys.leases, keys.beats)
             for key, pod in waiting:
                 pipeline.hlen(Keys(*key).sessions(pod).decode())
+            pipeline.role()
             pipeline.info("server")
-            *replies, server = await pipeline.execute()
+            *replies, role, server = await pipeline.execute()
+            if self._elected and role[0] != b"master":
+                await self._redis.connection_pool.disconnect()
+                raise ConnectionError("the master of a moment ago is one no more")
         except (RedisError, OSError):
             if self.available is not False:
                 self.lost(now)
@@ -125,7 +161,7 @@ class StoreReader:
                     break
             values: list[Any] = await self._redis.mget(names[:limit]) if names else []
         except (RedisError, OSError) as error:
-            raise StoreError(f"the store at {self.url} does not answer: {error}") from None
+            raise StoreError(f"the store at {without_password(self.url)} does not answer: {error}") from None
         for value in values:
             if value is None:
                 continue
@@ -157,7 +193,7 @@ class StoreReader:
         try:
             entries: Any = await self._redis.xrange(Keys(namespace, cluster).cdr.decode(), start, "+", count=limit)
         except (RedisError, OSError) as error:
-            raise StoreError(f"the store at {self.url} does not answer: {error}") from None
+            raise StoreError(f"the store at {without_password(self.url)} does not answer: {error}") from None
         rows = []
         for stream_id, fields in entries or []:
             try:

@@ -7,7 +7,7 @@ import secrets
 import signal
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import kill
 from pathlib import Path
@@ -66,7 +66,19 @@ class Shares:
 class ProxyPair:
     """Proxies `proxy-0` and `proxy-1` on the same `address`; requests for `domain` go to `target`."""
 
-    def __init__(self, work: Path, address: Address, pods: list[str], store: str, domain: str, target: Address) -> None:
+    def __init__(
+        self,
+        work: Path,
+        address: Address,
+        pods: list[str],
+        store: str,
+        domain: str,
+        target: Address,
+        *,
+        pools: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Media goes through the relays of `pools`; `env` is added to the proxies' environment."""
         self.address = address
         key = work / "cluster.key"
         key.write_text(secrets.token_hex(32) + "\n")
@@ -83,7 +95,9 @@ class ProxyPair:
                     "store": store,
                     "domains": [domain],
                     "routes": [{"domain": domain, "targets": [f"sip:{target[0]}:{target[1]}"]}],
+                    "media": {"pools": list(pools)},
                 },
+                env,
             )
             for ordinal, pod in enumerate(pods)
         }

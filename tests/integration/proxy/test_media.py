@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,38 +13,11 @@ from tests.integration.peers.fleet import Sipproxy
 from tests.integration.peers.probe import answers_ng
 from tests.integration.peers.process import Peer
 from tests.integration.peers.rtpengine import Rtpengine
+from tests.integration.proxy.audio import Ear, media_of, rtp, sdp
 from tests.integration.proxy.phones import Phone
 from tests.unit.proxy.harness import Address, header, request, response
 
 DOMAIN = "example.test"
-
-
-def sdp(address: Address) -> str:
-    return (
-        f"v=0\r\no=- 1 1 IN IP4 {address[0]}\r\ns=-\r\nc=IN IP4 {address[0]}\r\nt=0 0\r\n"
-        f"m=audio {address[1]} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
-    )
-
-
-def media_of(message: bytes) -> Address:
-    body = message.partition(b"\r\n\r\n")[2].decode()
-    [host] = [line.split()[-1] for line in body.splitlines() if line.startswith("c=")]
-    [port] = [line.split()[1] for line in body.splitlines() if line.startswith("m=audio")]
-    return host, int(port)
-
-
-def rtp(number: int) -> bytes:
-    return b"\x80\x00" + number.to_bytes(2, "big") + (number * 160).to_bytes(4, "big") + b"SSRC" + bytes(160)
-
-
-class Ear:
-    """A media socket."""
-
-    def __init__(self, host: str) -> None:
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((host, 0))
-        self.socket.settimeout(2)
-        self.address: Address = self.socket.getsockname()
 
 
 @pytest.fixture(params=["rtpengine", "rtprelay"])

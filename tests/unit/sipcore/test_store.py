@@ -1,5 +1,6 @@
 """The scripts run in a real Redis; the client is fed by hand."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
@@ -212,7 +213,7 @@ def test_a_store_that_refuses_the_handshake_is_told() -> None:
     client = StoreClient(scripts=[Script("return 1")])
     client.connected()
     with pytest.raises(ConfigError, match="NOAUTH"):
-        client.feed(b"-NOAUTH Authentication required.\r\n-NOAUTH\r\n")
+        client.feed(b"-NOAUTH Authentication required.\r\n" * 3)
 
 
 @pytest.mark.parametrize(
@@ -221,13 +222,119 @@ def test_a_store_that_refuses_the_handshake_is_told() -> None:
         ("redis://h", StoreUrl("h")),
         ("redis://:p%40@h:1/2", StoreUrl("h", 1, "", "p@", 2)),
         ("unix:///run/s", StoreUrl(path="/run/s")),
+        ("sentinel://h/main", StoreUrl(sentinels=(("h", 26379),), master="main")),
+        (
+            "sentinel://:p%40%2F@a:1,[2001:db8::1]:2,[::1],b.c/my%20main?db=3",
+            StoreUrl(
+                password="p@/",
+                db=3,
+                sentinels=(("a", 1), ("2001:db8::1", 2), ("::1", 26379), ("b.c", 26379)),
+                master="my main",
+            ),
+        ),
     ],
 )
 def test_a_store_url_reads(text: str, expected: StoreUrl) -> None:
     assert StoreUrl.parse(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "h:6379", "http://h", "redis://", "redis://h/x", "redis://h:x"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "h:6379", "http://h", "redis://", "redis://h/x", "redis://h:x"]
+    + [
+        f"sentinel://{rest}"
+        for rest in ("", "h", "h/", "/m", "h:x/m", "h,/m", "u:p@h/m", "h/m/3", "h/m?db=x", "h/m?a=1")
+    ],
+)
 def test_a_bad_store_url_says_what_is_expected(text: str) -> None:
     with pytest.raises(ConfigError, match="redis://"):
         StoreUrl.parse(text)
+
+
+def test_no_password_stands_in_what_is_said_of_a_url() -> None:
+    for text in ("redis://:se@cret@h:x", "sentinel://:se/cret@h/m/n"):
+        with pytest.raises(ConfigError) as told:
+            StoreUrl.parse(text)
+        assert "cret" not in str(told.value)
+        assert "***@h" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        b"-READONLY You can't write against a read only replica.\r\n",
+        b"-READONLY You can't write against a read only replica. script: abc, on @user_script:1.\r\n",
+        b"-ERR Error running script (call to f_a): @user_script:1: -READONLY You can't write against a replica.\r\n",
+        b"-NOREPLICAS Not enough good replicas to write.\r\n",
+    ],
+)
+def test_a_server_that_takes_no_writes_any_more_is_left_and_the_next_one_gets_them(
+    server: redis.Redis, refusal: bytes
+) -> None:
+    server.flushall()
+    client = StoreClient()
+    client.connected()
+    _serve(client, server)
+    client.send([(b"GET", b"x")], tag="before")
+    client.send([(b"SET", b"kept", b"1"), (b"SET", b"too", b"1")])
+    client.send([(b"GET", b"y")], tag="after")
+    assert client.feed(b"$1\r\n1\r\n+OK\r\n" + refusal + b"$1\r\n2\r\n") == [("before", [b"1"])]
+    assert client.demoted
+    assert client.lost() == [("after", None)]
+    client.connected()
+    assert not client.demoted
+    _serve(client, server)
+    _serve(client, server)
+    assert server.mget("kept", "too") == [b"1", b"1"]
+
+
+def test_a_real_server_that_is_made_a_replica_shows_it_with_the_next_heartbeat(server: redis.Redis) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(server.connection_pool.connection_kwargs["path"])
+        client = StoreClient()
+
+        def speak() -> None:
+            connection.sendall(client.take())
+            while not (client.available or client.demoted) or client._flight:
+                try:
+                    client.feed(connection.recv(65536))
+                except ConfigError:
+                    return
+                if client.demoted:
+                    return
+
+        client.connected()
+        speak()
+        assert client.available
+        keeper = LeaseKeeper(KEYS, _lease("a"))
+        try:
+            server.execute_command("REPLICAOF", "127.0.0.1", "1")
+            client.send([keeper.heartbeat()], tag="beat")
+            speak()
+            assert client.demoted
+            assert client.lost() == [("beat", None)]
+            client.connected()
+            speak()
+            assert not client.available, "a replica is refused from the start"
+        finally:
+            server.execute_command("REPLICAOF", "NO", "ONE")
+
+
+def test_an_error_that_is_no_refusal_of_writes_leaves_nobody(server: redis.Redis) -> None:
+    client = StoreClient()
+    client.connected()
+    _serve(client, server)
+    client.send([(b"GET", b"x")], tag="t")
+    [(tag, replies)] = client.feed(b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n")
+    assert (tag, len(replies or ())) == ("t", 1)
+    assert not client.demoted
+
+
+def test_a_replica_that_a_sentinel_names_is_refused() -> None:
+    client = StoreClient(StoreUrl.parse("sentinel://h/main"), scripts=())
+    client.connected()
+    assert b"ROLE" in client.take()
+    role = b"*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:6379\r\n$9\r\nconnected\r\n:9\r\n"
+    with pytest.raises(ConfigError, match="a master expected"):
+        client.feed(role + b":0\r\n$11\r\nrun_id:abc\r\n\r\n")
+    assert not client.available
