@@ -39,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--ports", metavar="FIRST-LAST|shared:COUNT@FIRST", help="UDP ports for media")
     result.add_argument("--admin", metavar="IP:PORT", help="HTTP port for probes, metrics and drain")
-    result.add_argument("--store", metavar="URL", help="redis://host:port[/db], sentinel://host:port/NAME, unix:///path or none")
+    result.add_argument(
+        "--store", metavar="URL", help="redis://host:port[/db], sentinel://host:port/NAME, unix:///path or none"
+    )
     result.add_argument("--capacity", metavar="N", type=int, help="sessions")
     result.add_argument("--tos", metavar="N", type=int, help="TOS byte of media, 184 = EF")
     result.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
