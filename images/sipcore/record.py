@@ -60,6 +60,8 @@ class Party(msgspec.Struct, array_like=True):
     """Last SDP that this side sent."""
     cseq: int = 0
     """Highest CSeq number that it used."""
+    nat: bool = False
+    """Its packets do not come from the address that it calls its own: requests go to `source` (RFC 3581)."""
 
 
 class CseqOffset(msgspec.Struct, array_like=True):

@@ -9,7 +9,8 @@ import msgspec
 
 from sipcore.message import ALLOW, CONTACT, FROM, RECORD_ROUTE, SUPPORTED, TO, Message
 from sipcore.record import Cdr, DialogRecord, Party
-from sipcore.uri import Address, Uri, UriError, name_addr, parse_uri
+from sipcore.uri import Address, Uri, UriError, ip_of, name_addr, parse_uri
+from sipcore.via import BadMessage
 
 from .context import Branch, Context, Dialog
 from .node import Node
@@ -292,6 +293,7 @@ class Dialogs:
             self._node.arrival(source, listener),
             message.value(ALLOW),
             message.value(SUPPORTED),
+            nat=not routes and not message.status and _behind_nat(message, target, source),
         )
 
     def _is_own(self, line: bytes) -> bool:
@@ -330,6 +332,19 @@ class Dialogs:
 
 
 _NOBODY = Uri(b"sip", b"", b"", 0, b"")
+
+
+def _behind_nat(message: Message, contact: bytes, source: Address) -> bool:
+    """Whether a phone calls itself, in Via and Contact, by an address that its packets do not come from."""
+    if b"@%b:%d" % (source[0].encode(), source[1]) in contact:
+        return False
+    try:
+        via = message.via()
+        said = parse_uri(contact).address
+    except (BadMessage, UriError):
+        return False
+    own = (ip_of(via.host), via.port or 5060)
+    return said == own and own != source and (own[0] != source[0] or via.rport)
 
 
 def _uri(text: bytes) -> Uri:

@@ -161,7 +161,11 @@ class InDialog:
         if ROUTE in message.first and not incoming.own_route:
             return self._routed(message)
         target, own = self._node.router.aim(message.uri)
-        if dialog is None or not (own or target is None):
+        if dialog is None:
+            return target
+        if target is not None and not own:
+            if incoming.from_tag != dialog.caller_tag:
+                return self._around_nat(target, dialog.record.caller)
             return target
         peer = self._peer(incoming, dialog)
         if peer is None:
@@ -177,6 +181,14 @@ class InDialog:
             if target is not None:
                 return target
         return Target(peer.target if own and peer.target else message.uri, peer.source) if peer.source[0] else None
+
+    def _around_nat(self, target: Target, caller: Party) -> Target:
+        """What is for a caller behind a NAT goes to where its packets come from, whatever its Contact says."""
+        if caller.nat:
+            said, _ = self._node.router.aim(caller.target)
+            if said is not None and said.address == target.address:
+                return Target(target.uri, caller.source)
+        return target
 
     def _peer(self, incoming: Incoming, dialog: Dialog) -> Party | None:
         if incoming.from_tag == dialog.caller_tag:
