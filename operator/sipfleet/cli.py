@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("sipfleet.local.logs:logs_command", "Print the log of a pod or of the store."),
     "release": ("sipfleet.local.commands:release_group", "Install and list versions of the programs."),
     "operator": ("sipfleet.kubernetes.main:operator_command", "Run the Kubernetes operator."),
+    "store": ("sipfleet.plugin.storecommand:store_group", "Calls and CDRs in a store on Kubernetes (runs there)."),
     "call": ("sipfleet.calls.cli:call_command", "Make calls with audio and judge them."),
     "demo": ("sipfleet.demo.cli:demo_command", "Kill, scale and roll a cluster under calls."),
     "crd": ("sipfleet.local.commands:crd_command", "Print the CustomResourceDefinitions."),
