@@ -39,8 +39,8 @@ class Program:
 
     name: str
     """Of the program and of its folder under e2e/binaries/."""
-    pinned: str
-    """The module whose version is the program's version."""
+    pinned: str | None
+    """The module whose version is the program's version; None for a program that uses Go's own library only."""
     package: str
     """What `go build` is given."""
     version_variable: str | None
@@ -56,6 +56,8 @@ class Program:
     @property
     def version(self) -> str:
         """The pinned version without its `v`."""
+        if self.pinned is None:
+            return GO_VERSION
         text = (self.source / "go.mod").read_text()
         found = re.search(rf"^\s*(?:require )?{re.escape(self.pinned)} v(\S+)", text, re.MULTILINE)
         if found is None:
@@ -94,7 +96,8 @@ KUBERNETES = Program(
 ETCD = Program("etcd", "go.etcd.io/etcd/server/v3", ".", None)
 COREDNS = Program("coredns", "github.com/coredns/coredns", ".", None)
 HELM = Program("helm", "helm.sh/helm/v4", "helm.sh/helm/v4/cmd/helm", "helm.sh/helm/v4/internal/version.version")
-PROGRAMS = (KUBERNETES, ETCD, COREDNS, HELM)
+WHO = Program("who", None, ".", None)
+PROGRAMS = (KUBERNETES, ETCD, COREDNS, HELM, WHO)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ def make(name: str) -> None:
 
 def existing(name: str) -> list[str]:
     """Where a group is."""
-    return [path for hierarchy in cgroup_hierarchies() if Path(path := f"{hierarchy}{name}").exists()]
+    # Where version 2 is mounted beside version 1, runc makes groups there too.
+    hierarchies = cgroup_hierarchies("cgroup", "cgroup2")
+    return [path for hierarchy in hierarchies if Path(path := f"{hierarchy}{name}").exists()]
 
 
 def remove(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import fcntl
 import os
 import shutil
@@ -239,6 +240,8 @@ class Cluster:
             network.remove_place(place)
         network.remove_host_interface()
         cgroups.remove(f"/{layout.NAME}")
+        if layout.VOLUMES.exists():
+            layout.VOLUMES.rmdir()
         _remove_mount_points()
         for folder in (layout.DATA, layout.RUN):
             shutil.rmtree(folder, ignore_errors=True)
@@ -288,7 +291,7 @@ class Cluster:
         """Starts a node that was killed, with its old disk and no tracked connections, and waits until it is Ready."""
         processes.kill(node_parts.all_names(node))
         _kill_inside(node.name)
-        network.remove_place(node.name)
+        network.remove_node(node)
         cgroups.remove(node.cgroup)
         self._start_runtime(node)
         processes.start(node_parts.kubelet(node))
@@ -342,15 +345,8 @@ def is_ready(item: api.Object, since: float = 0.0) -> bool:
     for condition in item.get("status", {}).get("conditions", []):
         if condition["type"] == "Ready" and condition["status"] == "True":
             heard = time.strptime(condition["lastHeartbeatTime"], "%Y-%m-%dT%H:%M:%SZ")
-            return calendar_seconds(heard) >= int(since)
+            return calendar.timegm(heard) >= int(since)
     return False
-
-
-def calendar_seconds(moment: time.struct_time) -> int:
-    """Seconds since the epoch of a moment in UTC."""
-    import calendar
-
-    return calendar.timegm(moment)
 
 
 def _make_mount_points() -> None:
@@ -366,6 +362,12 @@ def _make_mount_points() -> None:
 def _remove_mount_points() -> None:
     if not MOUNT_POINTS.exists():
         return
+    for other in Path("/run").glob("sipfleet-e2e*/mount-points"):
+        if other != MOUNT_POINTS:
+            # To remove a folder would unmount what another cluster's nodes have on it: that one removes it later.
+            made = [path for path in MOUNT_POINTS.read_text().split() if Path(path).exists()]
+            other.write_text("\n".join([*made, *other.read_text().split()]))
+            return
     for path in MOUNT_POINTS.read_text().split():
         try:
             os.rmdir(path)
@@ -402,7 +404,7 @@ def _kill_rest() -> None:
 
 def leftovers() -> list[str]:
     """What of a cluster is on the machine: files, namespaces, control groups, the host's cable."""
-    found = [str(path) for path in (layout.RUN, layout.DATA) if path.exists()]
+    found = [str(path) for path in (layout.RUN, layout.DATA, layout.VOLUMES) if path.exists()]
     found += [f"network namespace {layout.namespace(place)}" for place in network.existing()]
     found += cgroups.existing(f"/{layout.NAME}")
     if Path(f"/sys/class/net/{layout.HOST_INTERFACE}").exists():

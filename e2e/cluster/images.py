@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from e2e.cluster import layout
+from e2e.cluster import binaries, layout
 from e2e.cluster.layout import Node
 from e2e.cluster.node import CONTAINERD_SOCKET, first_name
 from e2e.cluster.processes import pid_of
@@ -40,6 +40,7 @@ def _busybox_layer() -> bytes:
             info.type, info.mode = tarfile.DIRTYPE, mode
             archive.addfile(info)
         _entry(archive, "bin/busybox", Path(program).read_bytes(), 0o755)
+        _entry(archive, "bin/who-asks", binaries.WHO.path.read_bytes(), 0o755)
         _entry(archive, "etc/passwd", b"root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
         for applet in applets:
             info = tarfile.TarInfo(f"bin/{applet}")

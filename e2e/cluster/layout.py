@@ -17,7 +17,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
-NAME = "sipfleet-e2e"
+INSTANCE = int(os.environ.get("SIPFLEET_E2E_INSTANCE", "0"))
+"""0 to 63: clusters of different numbers can be up at the same time; each has networks of its own."""
+
+NAME = "sipfleet-e2e" + (f"-{INSTANCE}" if INSTANCE else "")
 """Of everything that is made on the machine: folders, control groups, the host's interface."""
 
 RUN = Path("/run") / NAME
@@ -40,9 +43,9 @@ SERVICE_NETWORK = IPv4Network("10.96.0.0/16")
 CLOUD_ADDRESS = "192.0.2.1"
 CLOUD_WORLD_ADDRESS = "203.0.113.1"
 CONTROL_ADDRESS = "192.0.2.10"
-HOST_NETWORK = IPv4Network("198.18.0.0/30")
-HOST_ADDRESS = "198.18.0.1"
-CONTROL_HOST_ADDRESS = "198.18.0.2"
+HOST_NETWORK = IPv4Network(f"198.18.0.{4 * INSTANCE}/30")
+HOST_ADDRESS = str(HOST_NETWORK[1])
+CONTROL_HOST_ADDRESS = str(HOST_NETWORK[2])
 """The control plane's address for the host; the other places reach it by this one too: one kubeconfig fits all."""
 WORLD_ADDRESSES = tuple(f"203.0.113.{host}" for host in range(10, 20))
 NAT_ADDRESS = "203.0.113.20"
@@ -111,7 +114,7 @@ def nodes(count: int) -> list[Node]:
 
 def namespace(place: str) -> str:
     """The name of a network namespace, as `ip netns` knows it: of cloud, world, nat, home, control or a node."""
-    return f"sipfleet-{place}"
+    return f"sipfleet{INSTANCE or ''}-{place}"
 
 
 def namespace_path(place: str) -> Path:

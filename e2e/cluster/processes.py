@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
     "LANG": "C.UTF-8",
+    "SIPFLEET_E2E_INSTANCE": str(layout.INSTANCE),
 }
 """All that a program of the cluster gets: a proxy that the caller's environment names is none of its business."""
 
@@ -69,14 +70,10 @@ def started_at(pid: int) -> int | None:
     return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
-def cgroup_hierarchies() -> list[Path]:
-    """Where the kernel's control group hierarchies (v1) are mounted."""
-    found = []
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, target, kind, *_ = line.split()
-        if kind == "cgroup":
-            found.append(Path(target))
-    return found
+def cgroup_hierarchies(*kinds: str) -> list[Path]:
+    """Where the kernel's control group hierarchies are mounted: those of version 1, unless kinds are given."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    return [Path(target) for _, target, kind, *_ in mounts if kind in (kinds or ("cgroup",))]
 
 
 def start(launch: Launch) -> int:

@@ -1,0 +1,3 @@
+module sipfleet.io/e2e/who
+
+go 1.26.0
