@@ -247,7 +247,7 @@ class _Zone:
             for key in found.rrsets
             if (name := key[0].removeprefix(f"{LABEL}.")) in wish and key[1] != "NS" and found.mark(name) is None
         ]
-        unreal = [key for key in foreign if await self._primary.is_absent(key)]
+        unreal = await self._primary.absent(foreign)
         return Found({key: rrset for key, rrset in found.rrsets.items() if key not in unreal}, found.listed)
 
     def _outcome(self, found: Found, conflicts: Sequence[Conflict] = (), changed: int = 0) -> Published:

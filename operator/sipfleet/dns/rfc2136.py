@@ -35,6 +35,8 @@ PAUSES = (0.2, 0.8)
 """Seconds before the second and the third try, with up to as much again at random."""
 AT_ONCE = 16
 """Queries that are under way at the same time."""
+MOST_ASKED = 128
+"""Prerequisites of one message that only asks."""
 LONGEST = 65535
 """Octets of one message over TCP."""
 
@@ -143,18 +145,23 @@ class Primary:
         sets = [as_rrset(rrset) for rrset in answer.answer if rrset.name == at]
         return {rrset.key: rrset for rrset in sets if rrset.type in (kind, "CNAME")}
 
-    async def is_absent(self, key: Key) -> bool:
-        """Whether the server holds no such records, whatever a wildcard makes it answer (RFC 2136 2.4.3).
+    async def absent(self, keys: Sequence[Key]) -> frozenset[Key]:
+        """Those of these record sets that the server does not hold, whatever a wildcard makes it answer.
 
-        Raises `ServerError`.
+        Asked by updates that have prerequisites and nothing else (RFC 2136 2.4.3). Raises `ServerError`.
         """
+        if len(keys) > MOST_ASKED:
+            return await self.absent(keys[:MOST_ASKED]) | await self.absent(keys[MOST_ASKED:])
         message = dns.update.UpdateMessage(self.zone)
-        message.absent(dns.name.from_text(key[0]), key[1])
+        for name, kind in keys:
+            message.absent(dns.name.from_text(name), kind)
         try:
-            await self._ask(message)
+            if keys:
+                await self._ask(message)
         except ZoneChangedError:
-            return False
-        return True
+            half = len(keys) // 2
+            return await self.absent(keys[:half]) | await self.absent(keys[half:]) if half else frozenset()
+        return frozenset(keys)
 
     async def update(self, decided: Decision, owner: Owner) -> None:
         """Carry a decision out: each domain in one message, all of it or none, and many domains in one where they fit.
