@@ -120,7 +120,7 @@ def test_all_bindings_are_for_the_operator_s_own_account(helm: Helm) -> None:
     account = one(objects, "ServiceAccount")["metadata"]
     assert (account["name"], account["namespace"]) == ("somebody", "voip")
     assert pod(objects)["serviceAccountName"] == "somebody"
-    for binding in (each for each in objects if each["kind"].endswith("Binding")):
+    for binding in (each for each in objects if each["kind"] in ("RoleBinding", "ClusterRoleBinding")):
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "somebody", "namespace": "voip"}]
 
 
@@ -149,6 +149,12 @@ def test_the_lease_of_leadership_goes_with_the_release(helm: Helm) -> None:
     (by_name, by_kind) = one(objects, "Role", "fleet-operator")["rules"]
     assert (by_name["resourceNames"], by_name["verbs"]) == ([LEASE], ["get", "patch"])
     assert by_kind["verbs"] == ["create"]
+
+
+def test_what_the_operator_changes_is_checked_for_its_account_and_no_other(helm: Helm) -> None:
+    policy = one(helm.objects(OPERATOR), "ValidatingAdmissionPolicy")
+    (condition,) = policy["spec"]["matchConditions"]
+    assert "system:serviceaccount:voip:fleet-operator" in condition["expression"]
 
 
 def test_the_pod_fits_the_restricted_profile(helm: Helm) -> None:
@@ -218,7 +224,12 @@ def test_the_probes_ask_a_port_that_the_pod_has(helm: Helm) -> None:
 
 
 def test_nothing_is_left_out_of_a_release_s_namespace(helm: Helm) -> None:
-    cluster_wide = {"ClusterRole", "ClusterRoleBinding"}
+    cluster_wide = {
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    }
     for each in helm.objects(OPERATOR, "--set", "watchNamespaces={blue}"):
         assert (each["kind"] in cluster_wide) != ("namespace" in each["metadata"]), each["metadata"]
 
