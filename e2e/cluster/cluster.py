@@ -233,22 +233,16 @@ class Cluster:
         if not leftovers():
             return
         say("taking the cluster down")
-        # All lose their power at once; nothing is kept that could be spoilt.
-        processes.kill(processes.names())
-        _kill_rest()
-        for place in network.existing():
-            network.remove_place(place)
-        network.remove_host_interface()
-        cgroups.remove(f"/{layout.NAME}")
-        if layout.VOLUMES.exists():
-            layout.VOLUMES.rmdir()
-        _remove_mount_points()
-        for folder in (layout.DATA, layout.RUN):
-            shutil.rmtree(folder, ignore_errors=True)
-        self._count = 0
-        still = leftovers()
-        if still:
+        for _ in range(10):
+            # A command of an `up` that was killed may still have been at work.
+            _take_apart()
+            still = leftovers()
+            if not still:
+                break
+            time.sleep(0.5)
+        else:
             raise ClusterError(f"left over: {', '.join(still)}")
+        self._count = 0
 
     # --- breaking it --------------------------------------------------------------------------------------------------
 
@@ -347,6 +341,25 @@ def is_ready(item: api.Object, since: float = 0.0) -> bool:
             heard = time.strptime(condition["lastHeartbeatTime"], "%Y-%m-%dT%H:%M:%SZ")
             return calendar.timegm(heard) >= int(since)
     return False
+
+
+def _take_apart() -> None:
+    # All lose their power at once; nothing is kept that could be spoilt.
+    processes.kill(processes.names())
+    _kill_rest()
+    network.remove_host_interface()
+    for place in network.existing():
+        network.remove_place(place)
+    try:
+        cgroups.remove(f"/{layout.NAME}")
+        if layout.VOLUMES.exists():
+            layout.VOLUMES.rmdir()
+    except OSError as error:
+        say(f"not yet gone: {error}")
+        return
+    _remove_mount_points()
+    for folder in (layout.DATA, layout.RUN):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_mount_points() -> None:

@@ -32,6 +32,7 @@ CLONE_NEWUTS = 0x0400_0000
 CLONE_NEWIPC = 0x0800_0000
 CLONE_NEWPID = 0x2000_0000
 CLONE_NEWNET = 0x4000_0000
+PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -107,6 +108,8 @@ def _become(spec: dict[str, Any], log: int, back: socket.socket) -> NoReturn:
 
 def main() -> None:
     """The command."""
+    # Who is killed starts nothing more.
+    _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL), "prctl")
     spec = json.loads(sys.argv[1])
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     # The kernel writes the sender's pid as the receiver sees it, whatever pid namespace the sender is in.

@@ -531,6 +531,7 @@ def traces() -> dict[str, Any]:
 
 @pytest.mark.timeout(300)
 def test_down_leaves_nothing_even_of_an_up_that_crashed() -> None:
+    succeed("down")
     before = traces()
     settings = before.pop("settings")
     assert not any(before.values()), before
