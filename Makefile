@@ -3,7 +3,7 @@
 .PHONY: help demo test lint bench bench-proxy bench-relay bench-idle images e2e-cluster e2e-cluster-down fresh clean
 
 help:           ## this list
-	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):[^#]*## */  make \1\t/' | expand -t 20
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):[^#]*## */  make \1\t/' | expand -t 26
 
 demo:           ## bring a cluster up, kill, scale and roll it under calls, and judge the calls
 	@scripts/demo.sh

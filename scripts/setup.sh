@@ -3,7 +3,7 @@
 #
 #   demo   a virtual environment in .venv with the extra `local` (its wheels bring a redis-server)
 #   test   the same with the extra `dev`, and the peers: Redis, SIPp, Kamailio, rtpengine, Knot, BIND
-#   e2e    the same with the extra `e2e`, and what a test cluster's nodes are made of: containerd, runc, CNI plugins, buildah
+#   e2e    the extra `dev`, and what the test cluster and its images are made of: containerd, runc, CNI plugins, buildah ...
 #
 # Debian packages are installed when this is root or has sudo; otherwise one message says what to install.
 # A second run finds its stamp in .venv and ends at once.
@@ -12,8 +12,7 @@
 goal=${1:-}
 case $goal in
 demo) extras=local build="hatchling>=1.27" ;;
-test) extras=dev build= ;;
-e2e) extras=e2e build= ;;
+test | e2e) extras=dev build= ;;
 *) die "usage: scripts/setup.sh demo|test|e2e" ;;
 esac
 
@@ -149,10 +148,8 @@ packages=$(missing_packages)
 # shellcheck disable=SC2086  # a list of words
 [ -z "$packages" ] || install_packages $packages
 
-# What `e2e` installs includes what `test` needs, and that what `demo` needs.
-for wider in "$goal" $([ "$goal" = e2e ] || echo test e2e); do
-    if stamp_is_good "$VENV/.ready-$wider"; then exit 0; fi
-done
+# The extra `dev` includes what `demo` needs.
+if stamp_is_good "$VENV/.ready-$extras" || stamp_is_good "$VENV/.ready-dev"; then exit 0; fi
 
 if ! [ -x "$VENV/bin/python" ]; then
     python=$(find_python) || die "no Python >= 3.11 with the modules venv and ensurepip was found"
@@ -162,5 +159,5 @@ fi
 say "installing sipfleet[$extras] into .venv"
 # shellcheck disable=SC2086  # one word or none
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" ${build:+"$build"}
-fingerprint >"$VENV/.ready-$goal"
+fingerprint >"$VENV/.ready-$extras"
 say "set-up took $(($(date +%s) - began)) s, downloads included"
