@@ -30,6 +30,7 @@ from .zone import (
     decide,
     domain_of,
     domains_in,
+    has_room,
     inside,
     mark_name,
     rrsets,
@@ -226,7 +227,7 @@ class _Zone:
         return await self._without_wildcards(found, wish) if probe else found
 
     def _may_be_ours(self, name: str) -> bool:
-        return inside(name, self._zone) and not name.startswith(f"{LABEL}.")
+        return inside(name, self._zone) and not name.startswith(f"{LABEL}.") and has_room(name)
 
     def _keys(self, names: Iterable[str], wish: dict[str, set[str]], marks: Found) -> list[Key]:
         keys = []

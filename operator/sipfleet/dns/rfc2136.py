@@ -24,7 +24,7 @@ import dns.rrset
 import dns.tsig
 import dns.update
 
-from .errors import ServerError, ZoneChangedError
+from .errors import BadNameError, ServerError, ZoneChangedError
 from .exchange import exchange
 from .tsig import Tsig
 from .zone import ADDRESSES, MARK_TTL, Change, Decision, Key, Owner, RRset, entry
@@ -108,7 +108,7 @@ class Primary:
         Raises `ServerError`.
         """
         answer = await self._ask(self._query(self.zone, "SOA"))
-        zone = dns.name.from_text(self.zone)
+        zone = absolute(self.zone)
         if answer.flags & dns.flags.AA:
             starts = [rrset.name for rrset in (*answer.answer, *answer.authority) if rrset.rdtype == dns.rdatatype.SOA]
             if zone in starts:
@@ -141,7 +141,7 @@ class Primary:
                 advice = "name the zone's primary in spec.dns.rfc2136.server"
                 raise self._error("NotAuthoritative", f"not authoritative for {name}", advice)
             return {(name, "NS"): as_rrset(cut)}
-        at = dns.name.from_text(name)
+        at = absolute(name)
         sets = [as_rrset(rrset) for rrset in answer.answer if rrset.name == at]
         return {rrset.key: rrset for rrset in sets if rrset.type in (kind, "CNAME")}
 
@@ -152,9 +152,9 @@ class Primary:
         """
         if len(keys) > MOST_ASKED:
             return await self.absent(keys[:MOST_ASKED]) | await self.absent(keys[MOST_ASKED:])
-        message = dns.update.UpdateMessage(self.zone)
+        message = dns.update.UpdateMessage(absolute(self.zone))
         for name, kind in keys:
-            message.absent(dns.name.from_text(name), kind)
+            message.absent(absolute(name), kind)
         try:
             if keys:
                 await self._ask(message)
@@ -168,13 +168,13 @@ class Primary:
 
         Raises `ZoneChangedError` when the zone is no longer as it was read, and `ServerError`.
         """
-        inventory = dns.name.from_text(owner.inventory(self.zone))
-        message = dns.update.UpdateMessage(self.zone)
+        inventory = absolute(owner.inventory(self.zone))
+        message = dns.update.UpdateMessage(absolute(self.zone))
         for domain in decided.enlist:
             message.add(inventory, MARK_TTL, "TXT", entry(domain))
         for batch in batches(decided.changes):
             await self._change(batch, message)
-            message = dns.update.UpdateMessage(self.zone)
+            message = dns.update.UpdateMessage(absolute(self.zone))
         for domain in decided.delist:
             message.delete(inventory, "TXT", entry(domain))
         if message.update:
@@ -192,7 +192,7 @@ class Primary:
                 raise self._error("TooBig", f"{changes[0].name} does not fit into a message", advice) from None
             half = len(changes) // 2
             for part in (changes[:half], changes[half:]):
-                message = dns.update.UpdateMessage(self.zone)
+                message = dns.update.UpdateMessage(absolute(self.zone))
                 message.update = first
                 await self._change(part, message)
                 first = []
@@ -200,7 +200,7 @@ class Primary:
         await self._ask(message)
 
     def _query(self, name: str, kind: str) -> dns.message.QueryMessage:
-        message = dns.message.make_query(name, kind)
+        message = dns.message.make_query(absolute(name), kind)
         message.flags &= ~dns.flags.RD
         return message
 
@@ -328,14 +328,25 @@ def put_in(message: dns.update.UpdateMessage, changes: Sequence[Change]) -> None
     """Write prerequisites and updates of these changes into a message."""
     for change in changes:
         for rrset in change.present:
-            message.present(dns.name.from_text(rrset.name), rrset.type, *rrset.rdata)
+            message.present(absolute(rrset.name), rrset.type, *rrset.rdata)
         for name, kind in change.absent:
-            message.absent(dns.name.from_text(name), kind)
+            message.absent(absolute(name), kind)
     for change in changes:
         for rrset in change.dropped:
-            message.delete(dns.name.from_text(rrset.name), rrset.type)
+            message.delete(absolute(rrset.name), rrset.type)
         for rrset in change.put:
-            message.add(dns.name.from_text(rrset.name), rrset.ttl, rrset.type, *rrset.rdata)
+            message.add(absolute(rrset.name), rrset.ttl, rrset.type, *rrset.rdata)
+
+
+def absolute(name: str) -> dns.name.Name:
+    """A name for dnspython.
+
+    Raises `BadNameError`.
+    """
+    try:
+        return dns.name.from_text(name)
+    except (dns.exception.DNSException, UnicodeError) as error:
+        raise BadNameError(f"{name}: {error}") from None
 
 
 def as_rrset(rrset: dns.rrset.RRset) -> RRset:

@@ -214,6 +214,11 @@ def mark_name(name: str) -> str:
     return f"{LABEL}.{name}"
 
 
+def has_room(name: str) -> bool:
+    """Whether a name is short enough for its mark to have one."""
+    return len(mark_name(name)) - 1 <= LONGEST_NAME
+
+
 def rivals(kind: str) -> frozenset[str]:
     """Types that a name of somebody else may have, so that ours would change what that name means."""
     return frozenset({kind, "CNAME"}) | (ADDRESSES if kind in ADDRESSES else frozenset())
@@ -266,8 +271,8 @@ def wanted(records: Iterable[SrvRecord], owner: Owner) -> tuple[RRset, ...]:
     types: dict[str, set[str]] = {}
     for rrset in data:
         types.setdefault(rrset.name, set()).add(rrset.type)
-        if len(mark_name(rrset.name)) - 1 > LONGEST_NAME:
-            most = LONGEST_NAME - len(mark_name("")) + 1
+        if not has_room(rrset.name):
+            most = LONGEST_NAME - len(mark_name(""))
             raise BadNameError(f"{rrset.name} has {len(rrset.name) - 1} characters, with its mark at most {most}")
     marks = (Mark(str(owner), frozenset(kinds)).rrset(name) for name, kinds in types.items())
     return tuple(sorted((*data, *marks)))
@@ -302,7 +307,7 @@ def decide(records: Sequence[SrvRecord], found: Found, owner: Owner) -> Decision
     against = conflicts(wanted(records, owner), found, owner)
     names = {conflict.name for conflict in against}
     held = tuple(record for record in records if record.name.lower() in names or record.target.lower() in names)
-    rest = [record for record in records if record not in held]
+    rest = sorted(set(records).difference(held))
     domains = {domain_of(record.name.lower()) for record in records}
     return Decision(
         changes=diff(wanted(rest, owner), found, owner, frozenset(names)),
