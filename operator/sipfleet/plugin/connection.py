@@ -68,7 +68,7 @@ async def connect(where: Where) -> AsyncIterator[Connection]:
             client_configuration=configuration,
             persist_config=False,
         )
-        own = loader.current_context["context"].safe_get("namespace")
+        own = loader.current_context["context"].get("namespace")
     except (config.ConfigException, OSError) as error:
         if where.context or where.kubeconfig:
             raise PluginError(f"no cluster: {error}") from None
