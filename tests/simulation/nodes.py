@@ -201,6 +201,7 @@ class RelayNode(Node):
             ng=f"{self.host}:2223",
             interfaces=[self.host],
             ports=world.relay_ports,
+            speak_first=world.relays_speak_first,
             store="redis://simulated",
             capacity=100,
         )

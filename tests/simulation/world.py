@@ -44,6 +44,7 @@ class World:
         self.clock = Clock()
         self.network = Network(self.clock, self.rng, weather)
         self.relay_ports = ports
+        self.relays_speak_first = bool(seed % 2)
         self.log: list[str] = []
         self.over = False
         self.longest_gap = 3.0

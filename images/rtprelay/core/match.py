@@ -386,8 +386,9 @@ class Matcher:
 
 
 def _settled(leg: Leg) -> bool:
-    """Whether no other source can take the leg over without new signalling."""
-    return leg.learnt == leg.remote or not leg.identity
+    """Whether no other source can take the leg over without new signalling; one that is restored may have moved."""
+    restored = leg.stream.kept is not None and not leg.stream.packets
+    return not restored and (leg.learnt == leg.remote or not leg.identity)
 
 
 def _is_late(leg: Leg, data: bytes, source: Source, now: float) -> bool:

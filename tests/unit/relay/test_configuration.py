@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from rtprelay.__main__ import configuration, overlap, parser
+from rtprelay.core import RelayCore
 from rtprelay.core.model import Interface
 from rtprelay.core.ports import Handles, PortSpec, RangePool, parse_interface
 from rtprelay.log import Logger
@@ -32,6 +34,20 @@ def test_flags_come_before_the_file(tmp_path: Path) -> None:
     found = config("--config", str(file), "--capacity", "20", "--pod-uid", "u")
     assert (found.capacity, found.interfaces) == (20, ["192.0.2.1"])
     assert (found.pod.name, found.pod.set, found.pod.uid) == ("r-1", "pool", "u")
+
+
+def test_the_file_of_the_documentation_makes_a_relay_that_waits_for_its_parties(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "relay.md").read_text()
+    file = tmp_path / "relay.toml"
+    file.write_text(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])
+    found = config("--config", str(file))
+    assert not found.speak_first
+    assert parse_interface(found.interfaces[0]).advertised != parse_interface(found.interfaces[0]).address
+    RelayCore(found, Random(1), 0.0, store=False)
+
+
+def test_by_default_a_relay_speaks_first() -> None:
+    assert config("--interface", "127.0.0.1").speak_first
 
 
 def test_a_configuration_without_an_interface_is_refused() -> None:

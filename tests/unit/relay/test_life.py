@@ -126,6 +126,23 @@ def test_a_restarted_relay_forwards_the_first_packet_on_the_same_ports() -> None
     assert bed.core.counters.restored == 1
     assert bed.packet(rtp(2), to_callee, CALLEE) == (to_caller, CALLER)
     assert bed.packet(rtp(2), to_caller, CALLER) == (to_callee, CALLEE)
+
+
+def test_restored_ports_are_coupled_when_both_parties_have_spoken_again() -> None:
+    bed = Bed(store=True)
+    bed.store_comes()
+    to_caller, to_callee = bed.call()
+    bed.packet(rtp(), to_caller, CALLER)
+    bed.packet(rtp(), to_callee, CALLEE)
+    bed = bed.restart()
+    bed.wait(4.5)
+    bed.packet(rtp(2), to_callee, CALLEE)
+    bed.wait(1)
+    assert "Couple" not in bed.logged
+    bed.wait(4)
+    bed.packet(rtp(3), to_callee, CALLEE)
+    bed.packet(rtp(3), to_caller, CALLER)
+    bed.wait(1)
     assert "Couple" in bed.logged
 
 

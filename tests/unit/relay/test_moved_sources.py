@@ -270,6 +270,14 @@ def test_a_restored_stream_is_recognised_by_ssrc_and_clock(minutes: int) -> None
     assert bed.packet(rtp(stamp // 160, timestamp=stamp), 30000, MOVED) == (30000, CALLEE)
 
 
+def test_a_party_that_moved_while_the_relay_was_away_is_followed_at_once_in_a_range_too() -> None:
+    bed = up("30000-30199", store=True)
+    to_caller, to_callee = legs(bed)
+    bed = bed.restart(away=1.0)
+    assert bed.packet(rtp(60), to_caller, MOVED) == (to_callee, CALLEE)
+    assert "Couple" not in bed.logged
+
+
 def test_a_restored_stream_that_says_nothing_is_kept_over_a_second_restart() -> None:
     bed = up(store=True).restart()
     bed.ask("offer", call_id="call", from_tag="a", to_tag="b", sdp=body(CALLER))
