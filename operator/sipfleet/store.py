@@ -97,9 +97,9 @@ class StoreReader:
 
     async def read_leases(
         self, sets: Sequence[tuple[str, str]], orphans: Iterable[tuple[tuple[str, str], str]], now: float
-    ) -> dict[str, int]:
-        """Take in the leases of all sets (namespace, name) in one round trip; -> sessions left in the store of the
-        `orphans`, (set, pod) of relays whose process does not answer for itself."""
+    ) -> dict[tuple[tuple[str, str], str], int]:
+        """Take in the leases of all sets (namespace, name) in one round trip; -> by orphan the sessions left in the
+        store: `orphans` are (set, pod) of relays whose process does not answer for itself."""
         waiting = list(orphans)
         for key in sets:
             if key not in self.views:
@@ -132,7 +132,7 @@ class StoreReader:
         for key, reply in zip(sets, replies, strict=False):
             if (view_of := self.views.get(key)) is not None:
                 view_of.update(reply, now)
-        return {pod: int(n) for (_, pod), n in zip(waiting, replies[len(sets) :], strict=True)}
+        return {orphan: int(n) for orphan, n in zip(waiting, replies[len(sets) :], strict=True)}
 
     async def forget_sessions(self, namespace: str, pool: str, pod: str) -> None:
         """The sessions of a relay are not restored any more; a store that is away has none."""

@@ -1,7 +1,8 @@
-"""A thin client of the API server: the official client's connection and authentication, plain dictionaries instead of
-its models.
+"""A thin client of the API server: the official client's configuration and authentication, plain dictionaries instead
+of its models.
 
-Building thousands of model objects for every watch event costs more than all the rest of an idle operator.
+Building thousands of model objects for every watch event costs more than all the rest of an idle operator, and copying
+a body of plain data once more before it is sent costs as much as sending it.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ class Api:
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
+        self._configuration = api.configuration
+        # Each watch keeps a connection, and there may be many; workers bound the others.
+        connector = aiohttp.TCPConnector(ssl=api.rest_client.ssl_context, limit=0)
+        self._session = aiohttp.ClientSession(connector=connector, trust_env=True, read_bufsize=2**21)
 
     @classmethod
     async def connect(cls) -> Api:
@@ -104,6 +109,7 @@ class Api:
         return self._api
 
     async def close(self) -> None:
+        await self._session.close()
         await self._api.close()  # type: ignore[no-untyped-call]
 
     async def request(
@@ -118,21 +124,39 @@ class Api:
     ) -> Any:
         """One request; -> the decoded answer. Raises `ApiError`."""
         try:
-            answer = await self._send(method, path, query, body, content_type, aiohttp.ClientTimeout(total=timeout))
-            data = await answer.read()
+            async with await self._send(method, path, query, body, content_type, timeout) as answer:
+                data = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiError(0, "NoAnswer", f"{method} {path}: {error or type(error).__name__}") from None
-        return _decoded(answer.status, answer.reason, data)
+        return _decoded(answer.status, answer.reason or "", data)
 
     async def _send(
-        self, method: str, path: str, query: Mapping[str, Any] | None, body: Any, content_type: str, timeout: Any
-    ) -> Any:
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Any,
+        content_type: str,
+        timeout: float | aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        pairs = [(name, str(value)) for name, value in (query or {}).items()]
-        method, url, headers, body, _ = await self._api.param_serialize(
-            method, path, query_params=pairs, header_params=headers, body=body, auth_settings=["BearerToken"]
+        # A service account's token is read again before it runs out.
+        for one in (await self._configuration.auth_settings()).values():
+            headers[one["key"]] = one["value"]
+        options: dict[str, Any] = {}
+        if self._configuration.tls_server_name:
+            options["server_hostname"] = self._configuration.tls_server_name
+        if self._configuration.proxy:
+            options |= {"proxy": self._configuration.proxy, "proxy_headers": self._configuration.proxy_headers}
+        return await self._session.request(
+            method,
+            self._configuration.host + path,
+            params={name: str(value) for name, value in (query or {}).items()},
+            data=None if body is None else msgspec.json.encode(body),
+            headers=headers,
+            timeout=timeout if isinstance(timeout, aiohttp.ClientTimeout) else aiohttp.ClientTimeout(total=timeout),
+            **options,
         )
-        return await self._api.call_api(method, url, headers, body, _request_timeout=timeout)
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
         """The object, or None when there is none."""
@@ -216,11 +240,12 @@ class Api:
         }
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=WATCH_SECONDS + 30)
         try:
-            answer = await self._send("GET", resource.path(namespace), query, None, "application/json", timeout)
-            if answer.status != 200:
-                _decoded(answer.status, answer.reason, await answer.read())
-            async with answer.response as stream:
-                async for line in stream.content:
+            async with await self._send(
+                "GET", resource.path(namespace), query, None, "application/json", timeout
+            ) as answer:
+                if answer.status != 200:
+                    _decoded(answer.status, answer.reason or "", await answer.read())
+                async for line in answer.content:
                     event = msgspec.json.decode(line)
                     if event["type"] == "ERROR":
                         said = event["object"]

@@ -1,8 +1,13 @@
 """Events: what was done or refused, where `kubectl describe` and `kubectl get events` show it. No secret is ever in
-one."""
+one.
+
+They are written beside the passes: whoever does something does not wait until it is told.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import secrets
 from collections import OrderedDict
@@ -16,6 +21,10 @@ log = logging.getLogger("sipfleet.events")
 SAME = 60.0
 """Seconds in which the same event is not told again."""
 REMEMBERED = 4096
+WAITING = 1000
+"""So many events wait to be written; more are only logged."""
+FLUSH = 2.0
+"""Seconds that those which wait get when the operator ends."""
 MESSAGE = 1000
 """Kubernetes refuses events whose message is longer than 1,024 bytes."""
 
@@ -27,6 +36,15 @@ class Events:
         self._api = api
         self._identity = identity
         self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        self._waiting: asyncio.Queue[tuple[SetKey, Object]] = asyncio.Queue(WAITING)
+        self._writer: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        """Write what waits."""
+        if self._writer is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._waiting.join(), FLUSH)
+            self._writer.cancel()
 
     async def add(self, key: SetKey, uid: str, reason: str, message: str, *, warning: bool = False) -> None:
         """An event about a set; `reason` is a word in CamelCase."""
@@ -39,10 +57,21 @@ class Events:
         while len(self._told) > REMEMBERED:
             self._told.popitem(last=False)
         log.log(logging.WARNING if warning else logging.INFO, "%s: %s: %s", key, reason, message)
+        if self._writer is None:
+            self._writer = asyncio.ensure_future(self._write())
         try:
-            await self._api.create(EVENTS, key.namespace, self._event(key, uid, reason, message, warning, now))
-        except ApiError as error:
-            log.warning("%s: event %s was not written: %s", key, reason, error)
+            self._waiting.put_nowait((key, self._event(key, uid, reason, message, warning, now)))
+        except asyncio.QueueFull:
+            log.warning("%s: event %s was not written: %d others wait", key, reason, WAITING)
+
+    async def _write(self) -> None:
+        while True:
+            key, event = await self._waiting.get()
+            try:
+                await self._api.create(EVENTS, key.namespace, event)
+            except ApiError as error:
+                log.warning("%s: event %s was not written: %s", key, event["reason"], error)
+            self._waiting.task_done()
 
     def _event(self, key: SetKey, uid: str, reason: str, message: str, warning: bool, now: datetime) -> Object:
         stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")

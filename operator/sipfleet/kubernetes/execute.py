@@ -83,6 +83,8 @@ class Execution:
                 message = f"nothing is known of revision {wanted.template}: its ConfigMap is gone"
                 await self._fleet.events.add(key, state.uid, "RevisionLost", message, warning=True)
             return not self._decided.actions
+        if wanted == self._current and ("StatefulSet", key.name) in state.applied and not self._decided.actions:
+            return True
         body = stateful_set(key, state.uid, slots=wanted.slots, partition=wanted.partition, template=made_of)
         if await self._fleet.ensure(state, body):
             if wanted.slots != slots:

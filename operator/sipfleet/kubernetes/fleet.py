@@ -43,6 +43,12 @@ log = logging.getLogger("sipfleet")
 
 GENERATED = frozenset({"StatefulSet", "PodDisruptionBudget", "NetworkPolicy"})
 """Kinds whose `metadata.generation` changes with their spec only; of the others the resourceVersion is looked at."""
+UNREAD = frozenset({"StatefulSet", "ConfigMap", "PodDisruptionBudget", "NetworkPolicy"})
+"""Kinds of which a pass reads nothing but what was applied: that they are as applied needs no pass."""
+STATUS_INTERVAL = 10.0
+"""Seconds at least between two writes of a status in which only numbers changed."""
+SCALE_INTERVAL = 1.0
+"""Seconds until the autoscaler looks at numbers that moved."""
 
 
 class Fleet:
@@ -56,9 +62,11 @@ class Fleet:
         self.events = Events(api, settings.identity)
         self.orders = Orders(lambda state: self.queue.add(state.key))
         self.zones = Zones(api, self.events, self._again)
-        self.stores = Stores(self._again, self._orphans)
+        self.stores = Stores(self._again, self._moved, self._orphans)
         self.templates: dict[SetKey, dict[str, Object]] = {}
         """Pod template by revision."""
+        self.members = 0
+        """Goes up with each set that comes or goes."""
         self.keyed: set[SetKey] = set()
         """Clusters whose key is known to be there."""
         self._passwords: dict[str, str] = {}
@@ -66,6 +74,7 @@ class Fleet:
         self._by_set: dict[tuple[str, SetKey], dict[str, Object]] = {}
         self.pods = self._watch(PODS, self._owned("Pod"), observe.slim_pod)
         self.nodes = [Watch(api, NODES, self._node_changed, keep=observe.slim_node)]
+        self._nodes_seen: dict[str, object] = {}
         self.statefulsets = self._watch(STATEFULSETS, self._owned("StatefulSet"))
         self.services = self._watch(SERVICES, self._owned("Service"))
         self.configmaps = self._watch(CONFIGMAPS, self._owned("ConfigMap"))
@@ -118,6 +127,7 @@ class Fleet:
         await self.orders.close()
         await self.zones.close()
         await self.stores.close()
+        await self.events.close()
 
     # -- what changed
 
@@ -129,6 +139,7 @@ class Fleet:
         if kind == "DELETED":
             if state is not None and state.uid == metadata["uid"]:
                 del self.sets[key]
+                self.members += 1
                 self.queue.forget(key)
                 self.stores.forget(key)
                 self.templates.pop(key, None)
@@ -136,6 +147,7 @@ class Fleet:
             return
         if state is None or state.uid != metadata["uid"]:
             self.sets[key] = SetState(key, manifest)
+            self.members += 1
         else:
             old, state.manifest = state.manifest["metadata"], manifest
             relevant = ("generation", "deletionTimestamp", "finalizers")
@@ -150,15 +162,23 @@ class Fleet:
             if key is None or (state := self.sets.get(key)) is None:
                 return
             mark = (kind, metadata["name"])
-            if mark in state.applied and (event == "DELETED" or _mark(kind, found) != state.applied[mark][1]):
-                # Somebody changed what is ours, or the API server filled something in: it is applied again.
-                del state.applied[mark]
+            if mark in state.applied:
+                if event == "DELETED" or _mark(kind, found) != state.applied[mark][1]:
+                    # Somebody changed what is ours, or the API server filled something in: it is applied again.
+                    del state.applied[mark]
+                    state.prepared = None
+                elif kind in UNREAD:
+                    return
             self.queue.add(key)
 
         return changed
 
     def _node_changed(self, event: str, node: Object) -> None:
         name = node["metadata"]["name"]
+        said = None if event == "DELETED" else (node["spec"], node["status"])
+        if self._nodes_seen.get(name) == said:
+            return  # kubelets report again and again that they are well
+        self._nodes_seen[name] = said
         for pod in self.pods:
             if pod["spec"].get("nodeName") == name:
                 key = names.owner_of(pod["metadata"].get("labels", {}), pod["metadata"]["namespace"])
@@ -168,6 +188,13 @@ class Fleet:
     def _again(self, key: SetKey) -> None:
         if key in self.sets:
             self.queue.add(key)
+
+    def _moved(self, key: SetKey) -> None:
+        """Calls came and went: the status tells of it in a while, the autoscaler wants to know soon."""
+        state = self.sets.get(key)
+        if state is not None and state.resource is not None:
+            manual = state.resource.spec.autoscale is None
+            self.queue.add_after(key, STATUS_INTERVAL if manual else SCALE_INTERVAL)
 
     def _orphans(self, key: SetKey) -> list[str]:
         """Relays of which no living lease speaks, and slots without a pod."""

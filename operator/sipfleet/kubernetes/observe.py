@@ -63,17 +63,22 @@ def slim_pod(pod: Object) -> Object:
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
     return {
         "metadata": {
-            name: metadata[name]
-            for name in (
-                "name",
-                "namespace",
-                "uid",
-                "labels",
-                "deletionTimestamp",
-                "creationTimestamp",
-                "resourceVersion",
-            )
-            if name in metadata
+            **{
+                name: metadata[name]
+                for name in (
+                    "name",
+                    "namespace",
+                    "uid",
+                    "labels",
+                    "deletionTimestamp",
+                    "creationTimestamp",
+                    "resourceVersion",
+                )
+                if name in metadata
+            },
+            "annotations": {
+                name: value for name, value in (metadata.get("annotations") or {}).items() if name == names.EVICT
+            },
         },
         "spec": {"nodeName": spec.get("nodeName")},
         "status": {
@@ -90,7 +95,13 @@ def slim_node(node: Object) -> Object:
     return {
         "metadata": {"name": metadata["name"], "resourceVersion": metadata.get("resourceVersion")},
         "spec": {"unschedulable": bool(spec.get("unschedulable")), "taints": spec.get("taints") or []},
-        "status": {"conditions": [c for c in node.get("status", {}).get("conditions") or [] if c["type"] == "Ready"]},
+        "status": {
+            "conditions": [
+                {"type": "Ready", "status": c.get("status")}
+                for c in node.get("status", {}).get("conditions") or []
+                if c["type"] == "Ready"
+            ]
+        },
     }
 
 

@@ -20,7 +20,7 @@ from sipfleet.api.status import MediaPoolStatus, SipClusterStatus
 from sipfleet.kubernetes import exposures, names, observe, pods
 from sipfleet.kubernetes.client import SETS, ApiError, Object
 from sipfleet.kubernetes.execute import Execution
-from sipfleet.kubernetes.fleet import Fleet
+from sipfleet.kubernetes.fleet import STATUS_INTERVAL, Fleet
 from sipfleet.kubernetes.layout import SetLayout, revision_of_slot
 from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.objects import config, protection, services, store, template
@@ -44,8 +44,6 @@ RETRY = 10.0
 """Seconds to the next attempt at what others have to answer for."""
 CALM = 15.0
 """Seconds to the next look when nothing changes: windows and deadlines pass by themselves."""
-STATUS_INTERVAL = 10.0
-"""Seconds at least between two writes of a status in which only numbers changed."""
 DELETION_SLACK = 60.0
 """Seconds after the drain timeout until a deletion that cannot be carried out in order is over all the same."""
 
@@ -57,24 +55,65 @@ async def reconcile(fleet: Fleet, state: SetState) -> float:
         _remember(state)
     if not await _finalizer(fleet, state):
         return CALM
-    known = revisions_of(fleet.of(fleet.configmaps, state.key))
     resource = state.resource
     problem = state.refused or (exposures.problem(resource) if resource is not None else None)
     if problem is None and resource is not None and fleet.name_taken(state.key):
         problem = ("NameTaken", "a SipCluster and a MediaPool of one namespace cannot have the same name")
     if problem is not None:
-        resource = last_good(state, known)
+        resource = last_good(state, _revisions(fleet, state))
     if resource is None:
         assert problem is not None
         await _refuse(fleet, state, problem)
         return await _deleted(fleet, state) if state.deleting else CALM
+    made_of = _made_of(fleet, state, resource, problem)
+    if state.prepared is None or state.prepared[0] != made_of:
+        state.prepared = None
+        prepared = await _prepare(fleet, state, resource, problem)
+        if prepared is None:
+            return HURRY
+        state.prepared = made_of, prepared
+    wanted = state.prepared[1]
+    seen = await _observe(fleet, state, resource)
+    decided = plan(wanted, seen, time.time())
+    before = seen.status
+    state.status = decided.status
+    await _write(fleet, state, wanted, replace(seen, status=decided.status), decided)
+    await _tell(fleet, state, before, decided.status)
+    await Execution(fleet, state, resource, seen, decided, _current(fleet, state)).run()
+    if state.deleting and (not seen.slots or _past_deadline(state, wanted)):
+        return await _deleted(fleet, state)
+    return HURRY if _busy(wanted, seen, decided) else CALM
+
+
+def _made_of(fleet: Fleet, state: SetState, resource: Resource, problem: tuple[str, str] | None) -> object:
+    """All that the objects around the pods are made of. Making and comparing them costs more than the rest of a pass,
+    and most passes find nothing new here."""
+    key = state.key
+    current = _current(fleet, state)
+    return (
+        state.read_at,
+        problem,
+        state.exposure,
+        fleet.members if resource.spec.store.managed is not None else 0,
+        current.slots if current is not None else 0,
+        _in_use(fleet, state),
+        [(name, one["metadata"]["resourceVersion"]) for name, one in fleet.of(fleet.services, key).items()],
+        [(name, one["metadata"]["resourceVersion"]) for name, one in fleet.of(fleet.configmaps, key).items()],
+    )
+
+
+async def _prepare(
+    fleet: Fleet, state: SetState, resource: Resource, problem: tuple[str, str] | None
+) -> Desired | None:
+    """Store, Services, budget, policy and configuration are there; -> what is wanted, None while something has to be
+    waited for."""
     url = await _store(fleet, state, resource)
     if url is None:
-        return HURRY
+        return None
     exposure = await _addresses(fleet, state, resource)
     if exposure is None:
         await _wait_for_address(fleet, state, resource)
-        return 1.0
+        return None
     for body in (
         protection.disruption_budget(state.key, state.uid),
         protection.network_policy(state.key, state.uid, resource, fleet.settings.namespace),
@@ -89,17 +128,8 @@ async def reconcile(fleet: Fleet, state: SetState) -> float:
     )
     if state.deleting:  # nobody will be there to say `Cut` later
         wanted = replace(wanted, rollout=replace(wanted.rollout, cut=True))
-    await _revisions(fleet, state, resource, wanted.revision, known)
-    seen = await _observe(fleet, state, resource)
-    decided = plan(wanted, seen, time.time())
-    before = seen.status
-    state.status = decided.status
-    await _write(fleet, state, wanted, replace(seen, status=decided.status), decided)
-    await _tell(fleet, state, before, decided.status)
-    await Execution(fleet, state, resource, seen, decided, _current(fleet, state)).run()
-    if state.deleting and (not seen.slots or _past_deadline(state, wanted)):
-        return await _deleted(fleet, state)
-    return HURRY if _busy(wanted, seen, decided) else CALM
+    await _configure(fleet, state, resource, wanted.revision)
+    return wanted
 
 
 def _remember(state: SetState) -> None:
@@ -143,7 +173,7 @@ def _past_deadline(state: SetState, wanted: Desired) -> bool:
 async def _deleted(fleet: Fleet, state: SetState) -> float:
     """Nothing of it is left that carries calls, or nobody waits for them any more: the resource may go, and the garbage
     collector takes the rest."""
-    resource = state.resource or last_good(state, revisions_of(fleet.of(fleet.configmaps, state.key)))
+    resource = state.resource or last_good(state, _revisions(fleet, state))
     if isinstance(resource, SipCluster) and not await fleet.zones.withdraw(state, resource):
         return RETRY
     metadata = state.manifest["metadata"]
@@ -229,21 +259,36 @@ def _slot_addresses(fleet: Fleet, state: SetState, pool: MediaPool, exposure: st
     return found
 
 
-async def _revisions(
-    fleet: Fleet, state: SetState, resource: Resource, wanted: str, known: Mapping[str, Revision]
-) -> None:
-    """The ConfigMap of each revision in use, with today's routing; a new one is made, an old one removed."""
+def _revisions(fleet: Fleet, state: SetState) -> dict[str, Revision]:
+    return revisions_of(state, fleet.of(fleet.configmaps, state.key))
+
+
+def _in_use(fleet: Fleet, state: SetState) -> frozenset[str | None]:
+    """Revisions that a pod or the planner names."""
     assert state.status is not None
+    return frozenset(
+        (
+            state.status.revision,
+            state.status.rolling,
+            *(
+                pod["metadata"].get("labels", {}).get(names.REVISION)
+                for pod in fleet.of(fleet.pods, state.key).values()
+            ),
+        )
+    )
+
+
+async def _configure(fleet: Fleet, state: SetState, resource: Resource, wanted: str) -> None:
+    """The ConfigMap of each revision in use, with today's routing; a new one is made, an old one removed."""
     key, uid = state.key, state.uid
+    known: Mapping[str, Revision] = _revisions(fleet, state)
     if isinstance(resource, SipCluster) and key not in fleet.keyed:
         await _key(fleet, state)
         fleet.keyed.add(key)
     if wanted not in known:
         made = template.pod_template(resource, wanted, fleet.settings)
         known = {**known, wanted: Revision(wanted, resource, made, wire_manifest(resource), "")}
-    in_use = {wanted, state.status.revision, state.status.rolling} | {
-        pod["metadata"].get("labels", {}).get(names.REVISION) for pod in fleet.of(fleet.pods, key).values()
-    }
+    in_use = {wanted} | _in_use(fleet, state)
     url = resource.spec.store.url or store.store_url(key.namespace, "${STORE_PASSWORD}")
     for one in known.values():
         if one.name in in_use and one.resource is not None:
@@ -302,9 +347,11 @@ async def _observe(fleet: Fleet, state: SetState, resource: Resource) -> Observe
         memory.stored = fleet.stores.stored.get((key, name))
         running = observe.phase_of(pod, fleet.node_of(pod))[0] is Phase.RUNNING
         quiet = living is not None and living.draining
+        # While the store is away nobody is judged, and there is nothing to prove.
+        silent = states[ordinal] in (LeaseState.LOST, LeaseState.NONE)
         if not running:
             memory.serving, memory.misses = False, 0
-        elif not quiet and (not memory.serving or living is None) and (observe.is_ready(pod) or memory.serving):
+        elif not quiet and (not memory.serving or silent) and (observe.is_ready(pod) or memory.serving):
             unproved.append(pods.look(memory, pod, resource))
     if unproved:
         await asyncio.gather(*unproved)
@@ -341,7 +388,7 @@ def _busy(wanted: Desired, seen: Observed, decided: Plan) -> bool:
         or status.drains
         or wanted.deleting
         or any(
-            not slot.serving or slot.lease is not LeaseState.ALIVE
+            not slot.serving or slot.lease not in (LeaseState.ALIVE, LeaseState.UNKNOWN)
             for slot in seen.slots
             if slot.phase is not Phase.FAILED
         )
@@ -350,19 +397,26 @@ def _busy(wanted: Desired, seen: Observed, decided: Plan) -> bool:
 
 async def _write(fleet: Fleet, state: SetState, wanted: Desired, seen: Observed, decided: Plan) -> None:
     """Store the status: at once where more than numbers changed, for a plan must be known before it is carried out."""
+    made_of = (seen, state.exposure)
+    if made_of == state.reported:
+        return
     made = report(wanted, seen, decided.status, names.selector_text(state.key))
     wire = made.model_copy(update={"exposure": state.exposure}).model_dump(mode="json", exclude_none=True)
-    await write_status(fleet, state, wire, urgent=bool(decided.actions))
+    if await write_status(fleet, state, wire):
+        state.reported = made_of
 
 
-async def write_status(fleet: Fleet, state: SetState, wire: Object, *, urgent: bool) -> None:
-    """Apply a status; one in which only numbers changed waits until the last write is old enough."""
+async def write_status(fleet: Fleet, state: SetState, wire: Object) -> bool:
+    """Apply a status; -> False for one in which only numbers changed and which waits until the last write is old
+    enough."""
     matter = json.dumps(_without_numbers(wire), sort_keys=True)
     text = json.dumps(wire, sort_keys=True)
     old_matter, old_text, when = state.written
     now = asyncio.get_running_loop().time()
-    if text == old_text or (matter == old_matter and now - when < STATUS_INTERVAL):
-        return
+    if text == old_text:
+        return True
+    if matter == old_matter and now - when < STATUS_INTERVAL:
+        return False
     body = {
         "apiVersion": "sipfleet.io/v1alpha1",
         "kind": state.key.kind,
@@ -371,6 +425,7 @@ async def write_status(fleet: Fleet, state: SetState, wire: Object, *, urgent: b
     }
     await fleet.api.apply(body, sub="status")
     state.written = (matter, text, now)
+    return True
 
 
 def _without_numbers(wire: Object) -> Object:
@@ -420,7 +475,8 @@ async def _conditions(fleet: Fleet, state: SetState, verdicts: list[tuple[str, s
         wire["exposure"] = state.exposure
     if json.dumps(_timeless(wire), sort_keys=True) == state.written[0]:
         return
-    await write_status(fleet, state, wire, urgent=True)
+    await write_status(fleet, state, wire)
+    state.reported = None
     state.written = (json.dumps(_timeless(wire), sort_keys=True), "", 0.0)
 
 

@@ -15,7 +15,7 @@ from sipfleet.kubernetes.client import Object
 from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.objects.config import MANIFEST, TEMPLATE
 from sipfleet.kubernetes.observe import PodMemory
-from sipfleet.plan.types import SetStatus, SrvRecord
+from sipfleet.plan.types import Desired, SetStatus, SrvRecord
 
 Resource = SipCluster | MediaPool
 
@@ -57,13 +57,17 @@ class SetState:
     """By name of the pod."""
     applied: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     """(kind, name) -> (what was applied, the mark that the API server gave it)."""
+    prepared: tuple[object, Desired] | None = None
+    """What the objects around the pods were last made of, and what the planner was told then."""
+    revisions: dict[str, tuple[str, Revision | None]] = field(default_factory=dict)
+    """By ConfigMap: its resourceVersion and the revision that was read of it."""
+    reported: object = None
+    """What the status was last made of."""
     written: tuple[str, str, float] = ("", "", 0.0)
     """Status as it was last written: what matters, all of it, and when (loop time)."""
     busy: set[tuple[str, str]] = field(default_factory=set)
     """(pod UID, path): orders to pods that are under way or were just given."""
     told_conditions: dict[str, tuple[str, str]] = field(default_factory=dict)
-    load: object = None
-    """What the leases said when the planner last looked."""
 
     @property
     def uid(self) -> str:
@@ -98,24 +102,32 @@ def bare(manifest: Object) -> Object:
     }
 
 
-def revisions_of(configmaps: Mapping[str, Object]) -> dict[str, Revision]:
-    """What is kept of each revision, from the ConfigMaps of one set."""
-    found = {}
-    for one in configmaps.values():
-        name = one["metadata"].get("labels", {}).get(names.REVISION)
-        data = one.get("data") or {}
-        if name is None or TEMPLATE not in data or MANIFEST not in data:
-            continue
-        try:
-            template, manifest = json.loads(data[TEMPLATE]), json.loads(data[MANIFEST])
-        except ValueError:
-            continue
-        try:
-            resource: Resource | None = validated(manifest)
-        except ManifestError:
-            resource = None
-        found[name] = Revision(name, resource, template, manifest, str(one["metadata"].get("creationTimestamp", "")))
-    return found
+def revisions_of(state: SetState, configmaps: Mapping[str, Object]) -> dict[str, Revision]:
+    """What is kept of each revision, from the ConfigMaps of the set. Each version of one is read once."""
+    read = {}
+    for name, one in configmaps.items():
+        version = one["metadata"].get("resourceVersion", "")
+        before = state.revisions.get(name)
+        read[name] = before if before is not None and before[0] == version else (version, revision_of(one))
+    state.revisions = read
+    return {one.name: one for _, one in read.values() if one is not None}
+
+
+def revision_of(configmap: Object) -> Revision | None:
+    """The revision that a ConfigMap keeps; None when it is another ConfigMap, or broken."""
+    metadata, data = configmap["metadata"], configmap.get("data") or {}
+    name = metadata.get("labels", {}).get(names.REVISION)
+    if name is None or TEMPLATE not in data or MANIFEST not in data:
+        return None
+    try:
+        template, manifest = json.loads(data[TEMPLATE]), json.loads(data[MANIFEST])
+    except ValueError:
+        return None
+    try:
+        resource: Resource | None = validated(manifest)
+    except ManifestError:
+        resource = None
+    return Revision(name, resource, template, manifest, str(metadata.get("creationTimestamp", "")))
 
 
 def wire_manifest(resource: Resource) -> dict[str, Any]:
@@ -144,6 +156,7 @@ __all__ = [
     "bare",
     "last_good",
     "revision",
+    "revision_of",
     "revisions_of",
     "wire_manifest",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable
 
 from sipcore.errors import SipcoreError
 from sipcore.lease import LeaseView
@@ -22,16 +23,18 @@ Orphans = Callable[[SetKey], list[str]]
 class Stores:
     """Leases as the stores last told them."""
 
-    def __init__(self, changed: Callable[[SetKey], None], orphans: Orphans) -> None:
-        """`changed` is called when what is known of a set may be another than before."""
+    def __init__(self, changed: Callable[[SetKey], None], moved: Callable[[SetKey], None], orphans: Orphans) -> None:
+        """`changed` is called when what is known of a set is another than before, `moved` when only numbers of calls
+        are."""
         self.stored: dict[tuple[SetKey, str], int] = {}
         """Sessions that a relay without a living lease left in the store."""
         self._changed = changed
+        self._moved = moved
         self._orphans = orphans
         self._readers: dict[str, StoreReader] = {}
         self._sets: dict[SetKey, str] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._seen: dict[SetKey, object] = {}
+        self._seen: dict[SetKey, tuple[object, object]] = {}
 
     def use(self, key: SetKey, url: str) -> StoreReader | None:
         """The reader of this set's store; it is read from now on. None for a URL that nobody can read."""
@@ -81,52 +84,51 @@ class Stores:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            await self._look(url)
+            try:
+                await self._look(url)
+            except Exception:  # a fault in one look must not be the last look
+                log.error("reading the store: %s", traceback.format_exc())
             await asyncio.sleep(max(0.05, INTERVAL - (loop.time() - began)))
 
     async def _look(self, url: str) -> None:
         reader = self._readers[url]
         keys = [key for key, used in self._sets.items() if used == url]
-        waiting: list[tuple[tuple[str, str], str]] = []
-        whose: dict[str, list[SetKey]] = {}
+        orphans = [(key, pod) for key in keys for pod in self._orphans(key)]
+        waiting = [(key.store, pod) for key, pod in orphans]
+        clock = asyncio.get_running_loop().time
+        left = await reader.read_leases(list({key.store for key in keys}), waiting, clock())
+        # What was counted while a relay had no process says nothing of the next time that it has none.
+        stored = {mark: count for mark, count in self.stored.items() if self._sets.get(mark[0]) not in (url, None)}
+        stored |= {(key, pod): left[key.store, pod] for key, pod in orphans if (key.store, pod) in left}
+        counted = {key: tuple(item for item in stored.items() if item[0][0] == key) for key in {k for k, _ in stored}}
+        self.stored = stored
         for key in keys:
-            for pod in self._orphans(key):
-                waiting.append((key.store, pod))
-                whose.setdefault(pod, []).append(key)
-        left = await reader.read_leases(list({key.store for key in keys}), waiting, asyncio.get_running_loop().time())
-        for pod, count in left.items():
-            for key in whose.get(pod, ()):
-                self.stored[key, pod] = count
-        for key in keys:
-            seen = self._summary(key, reader)
-            if seen != self._seen.get(key):
-                self._seen[key] = seen
+            view = reader.views.get(key.store)
+            trusted = view is not None and view.trusted(clock())
+            version = view.generation if view is not None else -1
+            mark = (reader.available, trusted, version, counted.get(key))
+            old_mark, old_matter = self._seen.get(key, (None, None))
+            if mark == old_mark:
+                continue
+            matter = (reader.available, trusted, counted.get(key), _matter(view))
+            self._seen[key] = mark, matter
+            if matter != old_matter:
                 self._changed(key)
+            else:
+                self._moved(key)
 
-    def _summary(self, key: SetKey, reader: StoreReader) -> object:
-        """What of the leases a plan looks at."""
-        view = reader.views.get(key.store)
-        leases: Iterable[object] = ()
-        trusted = False
-        if view is not None:
-            trusted = view.trusted(asyncio.get_running_loop().time())
-            leases = frozenset(
-                (
-                    one.pod,
-                    one.uid,
-                    one.active,
-                    one.capacity,
-                    one.cordoned,
-                    one.draining,
-                    one.empty,
-                    one.version,
-                    one.ready,
-                )
-                for one in view.leases.values()
-            )
-        return (
-            reader.available,
-            trusted,
-            leases,
-            tuple(sorted((k[1], n) for k, n in self.stored.items() if k[0] == key)),
+
+def _matter(view: LeaseView | None) -> frozenset[object]:
+    """What leases say but for the number of calls; that a pod is empty matters only when it is to be."""
+    return frozenset(
+        (
+            one.id,
+            one.capacity,
+            one.cordoned,
+            one.draining,
+            one.empty and (one.cordoned or one.draining),
+            one.version,
+            one.ready,
         )
+        for one in (view.leases.values() if view is not None else ())
+    )

@@ -48,8 +48,8 @@ class Sight:
         if was is not None and was != self._store.available:
             self._events.add("Store", "store", "answers again" if self._store.available else "does not answer")
         for slot in slots:
-            if slot.name in left:
-                slot.stored_sessions = left[slot.name]
+            if (slot.owner.store, slot.name) in left:
+                slot.stored_sessions = left[slot.owner.store, slot.name]
         if self._store.available:
             for one in self._sets:
                 if (view := self._store.views.get(one.key.store)) is not None:
