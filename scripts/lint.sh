@@ -15,6 +15,8 @@ check "ruff check" "$VENV/bin/ruff" check --quiet
 check "ruff format" "$VENV/bin/ruff" format --check --quiet --diff
 check "mypy --strict" "$VENV/bin/mypy"
 check "mypy --strict, benchmarks" env MYPYPATH=bench "$VENV/bin/mypy" --config-file= --strict --no-error-summary bench
+check "mypy --strict, end-to-end tests" env MYPYPATH=.:operator:images \
+    "$VENV/bin/mypy" --config-file= --strict --no-error-summary -p e2e
 check "crds/ and their chart are what the models say" "$VENV/bin/python" -m sipfleet.api.crd --check
 check "import contracts" "$VENV/bin/lint-imports" --no-logo
 [ -z "$failed" ] || die "lint failed: ${failed#, }"

@@ -122,7 +122,7 @@ def namespace_path(place: str) -> Path:
     return Path("/run/netns") / namespace(place)
 
 
-def kubeconfig_of_environment() -> Path | None:
-    """The file that KUBECONFIG names, or None."""
+def other_kubeconfig() -> Path | None:
+    """The file that KUBECONFIG names when it is that of another cluster; None when it is ours or not set."""
     value = os.environ.get("KUBECONFIG")
-    return Path(value) if value else None
+    return Path(value) if value and Path(value) != KUBECONFIG else None

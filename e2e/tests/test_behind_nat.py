@@ -115,7 +115,11 @@ def cluster(request: pytest.FixtureRequest, places: Places, tmp_path_factory: py
         for name, arguments in programs:
             argv = [*places.inside("core"), sys.executable, "-m", name, *arguments]
             log = work / f"{name}.log"
-            stack.enter_context(Peer(argv, log, lambda log=log: log.exists() and "started" in log.read_text()))
+
+            def started(log: Path = log) -> bool:
+                return log.exists() and "started" in log.read_text()
+
+            stack.enter_context(Peer(argv, log, started))
         yield
 
 

@@ -530,6 +530,7 @@ def traces() -> dict[str, Any]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("cluster")
 def test_down_leaves_nothing_even_of_an_up_that_crashed() -> None:
     succeed("down")
     before = traces()
