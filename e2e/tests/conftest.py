@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster import binaries
+from e2e.cluster import binaries, layout
 from e2e.cluster.cluster import Cluster
 from e2e.harness.calls import Outside
 from e2e.harness.fleet import ROOT, Fleet
@@ -23,16 +23,25 @@ from e2e.harness.kubectl import Kubectl
 IMAGES = ("sipfleet-operator", "sipproxy", "rtprelay", "sipfleet-store")
 NEXT, BROKEN = "0.1.1", "0.1.2"
 NAMESPACE = "voip"
+INSTALLED = bool(os.environ.get("SIPFLEET_E2E_INSTALLED"))
+"""Set: sipfleet runs on the cluster already and is taken as it is."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "smoke: one case of each kind, what `make e2e` plays")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Calls last up to a minute and a drain waits for them: these tests have more time than others."""
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(900))
+
+
 @pytest.fixture(scope="session")
 def own_cluster() -> Iterator[Cluster | None]:
     """Our own cluster; None when KUBECONFIG names another one."""
-    if os.environ.get("KUBECONFIG"):
+    if layout.other_kubeconfig() is not None:
         yield None
         return
     cluster = Cluster()
@@ -63,11 +72,24 @@ def images(own_cluster: Cluster | None) -> None:
     """All images, of the version in the source, the next one and a broken one, on every node."""
     if own_cluster is None:
         return  # values of the charts say where that cluster pulls them from
+    if INSTALLED:
+        return
     out = ROOT / "dist" / "images"
     for words in ((), ("--version", NEXT), ("--version", BROKEN, "--broken")):
         subprocess.run([str(ROOT / "scripts" / "images.sh"), "--out", str(out), *words], check=True)
     for archive in sorted(out.glob("*.tar")):
-        own_cluster.load_image(archive)
+        _load(own_cluster, archive)
+
+
+def _load(cluster: Cluster, archive: Path) -> None:
+    """Import an archive into the nodes, unless this one is there already."""
+    note = layout.RUN / "loaded" / archive.name
+    stamp = f"{archive.stat().st_size} {archive.stat().st_mtime_ns}"
+    if note.exists() and note.read_text() == stamp:
+        return
+    cluster.load_image(archive)
+    note.parent.mkdir(exist_ok=True)
+    note.write_text(stamp)
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +97,8 @@ def installed(kubectl: Kubectl, images: None) -> Fleet:
     """Charts installed, two manifests applied, all pods serving."""
     fleet = Fleet(kubectl, str(binaries.HELM.path), callee=("203.0.113.11", 7070))
     began = time.monotonic()
-    fleet.install()
+    if not INSTALLED:
+        fleet.install()
     fleet.namespace()
     fleet.apply()
     fleet.until_settled()

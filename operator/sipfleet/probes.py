@@ -145,8 +145,7 @@ async def rtp_echo(target: Address, source: str, timeout: float, through: str | 
                 return False
             if through is not None:
                 toward_caller, toward_callee = (through, toward_caller[1]), (through, toward_callee[1])
-            await _pass(caller, toward_caller, callee)
-            await _pass(callee, toward_callee, caller)
+            await _talk(caller, toward_caller, callee, toward_callee)
             return True
     except (TimeoutError, OSError, SipcoreError):
         return False
@@ -156,19 +155,22 @@ async def rtp_echo(target: Address, source: str, timeout: float, through: str | 
         _close(*sockets)
 
 
-async def _pass(sender: _Socket, relay: Address, receiver: _Socket) -> None:
-    """Send RTP into the relay until it arrives at the receiver."""
-    assert sender.transport is not None
+async def _talk(caller: _Socket, toward_caller: Address, callee: _Socket, toward_callee: Address) -> None:
+    """Send RTP into the relay from both sides until each has heard the other: a relay that does not speak first sends
+    nothing to a side that is silent."""
+    silent = {id(caller): caller, id(callee): callee}
     for sequence in range(1000):
-        sender.transport.sendto(_rtp(sequence), relay)
-        try:
-            async with asyncio.timeout(0.02):
-                while True:
-                    data, _ = await receiver.received.get()
-                    if data[:2] == b"\x80\x00":
-                        return
-        except TimeoutError:
-            continue
+        for sender, relay in ((caller, toward_caller), (callee, toward_callee)):
+            assert sender.transport is not None
+            sender.transport.sendto(_rtp(sequence), relay)
+        await asyncio.sleep(0.02)
+        for one in list(silent.values()):
+            while not one.received.empty():
+                data, _ = one.received.get_nowait()
+                if data[:2] == b"\x80\x00":
+                    silent.pop(id(one), None)
+        if not silent:
+            return
 
 
 def _rtp(sequence: int) -> bytes:

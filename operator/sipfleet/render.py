@@ -102,6 +102,7 @@ def proxy_config(revision: SipCluster, today: SipCluster, place: Place) -> Proxy
         ],
         media=Media(pools=list(today.spec.media_pools)),
         capacity=revision.spec.capacity,
+        flows=place.own_flows,
     )
 
 
@@ -127,6 +128,7 @@ def relay_config(revision: MediaPool, place: Place) -> RelayConfig:
             )
         ],
         slots_file=place.slots_file,
+        speak_first=not place.translated,
         ports=f"shared:{ports.count}@{ports.base}" if ports.mode == "shared" else f"{ports.min}-{ports.max}",
         admin=place.endpoint(place.admin_port),
         store=place.store,

@@ -22,7 +22,8 @@ from sipfleet.kubernetes.settings import Settings, SettingsError
 
 log = logging.getLogger("sipfleet")
 
-WORKERS = 4
+WORKERS = 16
+"""Passes at a time: they mostly wait for the API server."""
 FAILED = 2.0
 """Seconds until a pass that failed is tried again; doubled with each failure up to a minute."""
 LIVENESS = "http://0.0.0.0:8080/healthz"
@@ -169,6 +170,7 @@ def operator_command(namespaces: tuple[str, ...], liveness: str, verbose: bool) 
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.DEBUG if verbose else logging.INFO
     )
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("kopf").setLevel(logging.INFO if verbose else logging.WARNING)
     sys.exit(asyncio.run(_main(settings, liveness)))
 
