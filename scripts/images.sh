@@ -136,6 +136,11 @@ mkdir -p "$CACHE" "$out"
 exec 9>"$CACHE/lock"
 flock 9
 
+# Each version leaves its layers: now and then the storage begins anew.
+if [ "$(find "$CACHE/storage/overlay" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)" -gt 600 ]; then
+    rm -rf --one-file-system "$CACHE/storage" "$CACHE/run"
+fi
+
 buildah() { command buildah --root "$CACHE/storage" --runroot "$CACHE/run" --storage-driver "$driver" "$@"; }
 
 driver=overlay
@@ -143,12 +148,15 @@ buildah info >/dev/null 2>&1 || driver=vfs # a file system that cannot be the up
 cleanup() {
     rm -rf "$work"
     # What the overlay driver mounted for itself.
-    if mountpoint -q "$CACHE/storage/overlay"; then umount "$CACHE/storage/overlay"; fi
+    if mountpoint -q "$CACHE/storage/overlay"; then umount "$CACHE/storage/overlay" || true; fi
 }
 work=$(mktemp -d)
 trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+
+# Of a run that was killed.
+buildah rm --all >/dev/null
 
 # How this host reaches the package index: what pip is told here, in one file that is mounted while something is built.
 host_python=python3
