@@ -9,7 +9,7 @@ from pathlib import Path
 
 from e2e.cluster import binaries, cgroups, layout, processes
 from e2e.cluster.api import ApiError
-from e2e.cluster.cluster import Cluster, ClusterError, is_ready
+from e2e.cluster.cluster import Cluster, ClusterError, is_ready, say
 from e2e.cluster.images import ImageError
 from e2e.cluster.network import NetworkError
 from e2e.cluster.processes import ProcessError
@@ -63,9 +63,8 @@ def _status(cluster: Cluster) -> None:
 
 
 def _env(cluster: Cluster) -> None:
-    paths = binaries.paths()
     print(f"export KUBECONFIG={cluster.kubeconfig}")
-    print(f'export PATH={paths["kubectl"].parent}:{paths["helm"].parent}:"$PATH"')
+    print(f'export PATH={binaries.KUBECTL.path.parent}:{binaries.HELM.path.parent}:"$PATH"')
 
 
 def _method(cluster: Cluster, verb: str) -> Callable[..., None]:
@@ -81,6 +80,7 @@ def main() -> None:
         match arguments.verb:
             case "up":
                 cluster.up(arguments.nodes)
+                say(f"kubectl and helm find it by what `{sys.executable} -m e2e.cluster env` prints:")
                 _env(cluster)
             case "status":
                 _status(cluster)

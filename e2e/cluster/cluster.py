@@ -101,8 +101,8 @@ class Cluster:
 
     def environment(self) -> dict[str, str]:
         """What a program needs in its environment to work with it: KUBECONFIG, and PATH with kubectl and helm."""
-        paths = binaries.paths()
-        path = os.pathsep.join([str(paths["kubectl"].parent), str(paths["helm"].parent), os.environ.get("PATH", "")])
+        tools = [str(tool.path.parent) for tool in (binaries.KUBECTL, binaries.HELM)]
+        path = os.pathsep.join([*tools, os.environ.get("PATH", "")])
         return os.environ | {"KUBECONFIG": str(self.kubeconfig), "PATH": path}
 
     def kubectl(self, *arguments: str, input: str | None = None) -> str:

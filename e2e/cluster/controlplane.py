@@ -123,8 +123,8 @@ ALL: tuple[Callable[[], Launch], ...] = (etcd, api_server, controller_manager, s
 
 
 def corefile() -> str:
-    """CoreDNS's configuration: what kubeadm gives it, without a resolver for other names."""
-    return f""".:{layout.DNS_PORT} {{
+    """CoreDNS's configuration: the cluster's names as kubeadm has them; there are no others."""
+    return f"""{layout.CLUSTER_DOMAIN}:{layout.DNS_PORT} in-addr.arpa:{layout.DNS_PORT} {{
     bind {layout.CONTROL_ADDRESS}
     errors
     health 127.0.0.1:8080
@@ -136,6 +136,14 @@ def corefile() -> str:
     }}
     cache 5
     loadbalance
+}}
+
+.:{layout.DNS_PORT} {{
+    bind {layout.CONTROL_ADDRESS}
+    errors
+    template ANY ANY {{
+        rcode NXDOMAIN
+    }}
 }}
 """
 

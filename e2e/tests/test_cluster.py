@@ -241,6 +241,9 @@ def test_a_headless_service_has_an_srv_record_for_each_pod(kube: Kubectl, cluste
         return {(int(port), target) for port, target in re.findall(r"service = \d+ \d+ (\d+) (\S+)", text)}
 
     eventually(lambda: found() == wanted, 15)
+    status, text = kube.attempt("exec", name_of(pods[0]), "--", "nslookup", "web.example.test.")
+    assert status != 0
+    assert "NXDOMAIN" in text, "another name does not exist, rather than that the server fails"
     address = kube("exec", name_of(pods[0]), "--", "nslookup", f"web-1.web.{NAMESPACE}.svc.{layout.CLUSTER_DOMAIN}")
     assert next(pod for pod in pods if name_of(pod) == "web-1")["status"]["podIP"] in address
 
