@@ -25,6 +25,8 @@ SENTINEL_TIMEOUT = 0.5
 """Seconds that a sentinel may take; then the next one is asked."""
 MAX_ROWS = 10_000
 MAX_KEYS = 2_000_000
+ENDED = b"X"
+"""First byte of a dialog that has ended and is remembered for a while (docs/decisions/0002)."""
 SCAN = 1000
 """Keys that one SCAN looks at."""
 
@@ -163,7 +165,7 @@ class StoreReader:
         except (RedisError, OSError) as error:
             raise StoreError(f"the store at {without_password(self.url)} does not answer: {error}") from None
         for value in values:
-            if value is None:
+            if value is None or value[:1] == ENDED:
                 continue
             try:
                 owner, epoch, record = unseal(value, DialogRecord)

@@ -61,6 +61,7 @@ def test_calls_and_cdrs_are_what_was_called(
         deadline = time.monotonic() + 5
         while len(ended := await asyncio.to_thread(told, "cdrs", *place)) < 4:
             assert time.monotonic() < deadline, ended
+        assert await asyncio.to_thread(told, "calls", *place) == [], "ended dialogs are remembered for a while"
         return up, ended, {one.call_id for one in report.calls}
 
     with relay, pair:
