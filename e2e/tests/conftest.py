@@ -1,7 +1,8 @@
 """One cluster and one installed sipfleet for all tests of a run.
 
 Without KUBECONFIG the cluster is our own (`e2e.cluster`), brought up if it is not, and left as it was found. With
-KUBECONFIG the same tests run on that cluster; those that have to break a node say that they cannot.
+KUBECONFIG the same tests run on that cluster; those that have to break a node say that they cannot, and calls come from
+this machine.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,23 @@ NEXT, BROKEN = "0.1.1", "0.1.2"
 NAMESPACE = "voip"
 INSTALLED = bool(os.environ.get("SIPFLEET_E2E_INSTALLED"))
 """Set: sipfleet runs on the cluster already and is taken as it is."""
+BUILT = bool(os.environ.get("SIPFLEET_E2E_BUILT"))
+"""Set: the archives in dist/images are taken as they are."""
+RESULTS = ROOT / "dist" / f"e2e-results{f'-{layout.INSTANCE}' if layout.INSTANCE else ''}.jsonl"
+"""What came of each scenario with calls."""
+
+FIRST = (
+    "test_charts",
+    "test_behind_nat",
+    "test_plugin",
+    "test_cluster",
+    "test_cloud",
+    "test_images",
+    "test_quickstart",
+)
+"""What needs no cluster, then what needs no sipfleet on it, then how it gets there. In this order."""
+LAST = ("test_upgrade", "test_uninstall")
+"""What takes the one installation away from the others."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,10 +50,28 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Calls last up to a minute and a drain waits for them: these tests have more time than others."""
+    """Cheap and independent tests go first. Calls last up to a minute and a drain waits for them: these tests have more
+    time than others."""
+    items.sort(key=lambda item: _turn(item.path.stem))
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(900))
+
+
+def _turn(module: str) -> int:
+    if module in FIRST:
+        return FIRST.index(module)
+    return len(FIRST) + (1 + LAST.index(module) if module in LAST else 0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """On our own cluster there is no reason to skip anything: a skip is a failure there."""
+    report = yield
+    if report.skipped and layout.other_kubeconfig() is None:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"not played: {reason}"
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -75,8 +111,9 @@ def images(own_cluster: Cluster | None) -> None:
     if INSTALLED:
         return
     out = ROOT / "dist" / "images"
-    for words in ((), ("--version", NEXT), ("--version", BROKEN, "--broken")):
-        subprocess.run([str(ROOT / "scripts" / "images.sh"), "--out", str(out), *words], check=True)
+    if not BUILT:
+        for words in ((), ("--version", NEXT), ("--version", BROKEN, "--broken")):
+            subprocess.run([str(ROOT / "scripts" / "images.sh"), "--out", str(out), *words], check=True)
     for archive in sorted(out.glob("*.tar")):
         _load(own_cluster, archive)
 
@@ -118,19 +155,23 @@ def fleet(installed: Fleet) -> Fleet:
 @pytest.fixture(scope="session")
 def results() -> Path:
     """Every scenario's outcome, one JSON line each."""
-    path = ROOT / "dist" / "e2e-results.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("")
-    return path
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text("")
+    return RESULTS
+
+
+def network_of(place: str) -> str:
+    """The network namespace of a place of our own cluster; on another cluster this process's own."""
+    return "" if layout.other_kubeconfig() is not None else str(layout.namespace_path(place))
 
 
 @pytest.fixture
 def outside(fleet: Fleet, results: Path) -> Outside:
     """Callers directly on the public network, and a trunk that they call."""
-    return Outside(fleet, "/run/netns/sipfleet-world", "/run/netns/sipfleet-world", results)
+    return Outside(fleet, network_of("world"), network_of("world"), results)
 
 
 @pytest.fixture
 def behind_nat(fleet: Fleet, results: Path) -> Outside:
     """Callers behind a port-restricted NAT, and the same trunk."""
-    return Outside(fleet, "/run/netns/sipfleet-home", "/run/netns/sipfleet-world", results)
+    return Outside(fleet, network_of("home"), network_of("world"), results)
