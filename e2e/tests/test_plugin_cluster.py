@@ -21,6 +21,8 @@ from sipfleet.plugin.inside import SELECTOR
 
 VENV = Path(sys.executable).parent
 
+pytestmark = pytest.mark.timeout(600)
+
 
 class Person:
     """Somebody with kubectl and the plugin, in the namespace of the fleet."""

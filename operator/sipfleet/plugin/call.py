@@ -117,8 +117,8 @@ def _local_target(cluster: Object, netns: str) -> Address:
     named = ", ".join(f"{one.name} to {hostport(one.targets[0])}" for one in routes if one.targets) or "there is none"
     raise PluginError(
         f"no route of sipcluster/{cluster['metadata']['name']} sends calls to this machine ({named}); say with "
-        "--listen which address of ours the cluster can reach, and add a route to it, which needs no restart, such as"
-        "\n  " + patch(cluster["metadata"], cluster, ("192.0.2.7", 7070))
+        "--listen which address of ours the cluster can reach, and add a route to it, which needs no restart; with "
+        "192.0.2.7:7070 for that address:\n  " + patch(cluster["metadata"], cluster, ("192.0.2.7", 7070))
     )
 
 
