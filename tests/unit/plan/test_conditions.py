@@ -104,6 +104,15 @@ def test_a_store_that_is_away_is_said_with_what_it_means() -> None:
     assert "calls go on" in message
 
 
+def test_a_set_becomes_ready_with_its_store_and_stays_ready_without() -> None:
+    away = replace(look(pod(0), pod(1)), store_available=False)
+    status, reason, message = judged("Ready", away)
+    assert (status, reason) == ("False", "StorePending")
+    assert "store" in message
+    ready = plan(wish(), look(pod(0), pod(1)), NOW).status
+    assert judged("Ready", replace(away, status=ready))[:2] == ("True", "PodsServe")
+
+
 @pytest.mark.parametrize(
     ("egress", "source", "kept"),
     [
