@@ -65,6 +65,7 @@ def status(relay: Relay) -> dict[str, object]:
         "store": {"configured": relay.link is not None, "available": core.store_available},
         "ports": {"mode": "shared" if core.spec.shared else "range", "first": core.spec.first, "last": core.spec.last},
         "interfaces": relay.config.interfaces,
+        "speak_first": relay.config.speak_first,
         "datapath": "userspace",
         "restored": core.counters.restored,
         "not_restored": core.counters.not_restored,

@@ -33,7 +33,7 @@ QUIET_SSRCS = 16
 FORMER_SECONDS = 2.0
 """After a party moved, late packets of its old source are not learnt for so long."""
 
-SILENT_SECONDS = 1.5
+SILENT_SECONDS = 4.0
 """A coupled port that hears nothing for so long listens to other sources again: its party may have another port."""
 
 NEWS_MOST = 200
@@ -283,19 +283,19 @@ class Matcher:
             if port.quiet:
                 port.quiet = {source: entry for source, entry in port.quiet.items() if entry[0] > now}
             for leg in port.learnt.values():
-                if leg.stream.news and len(self.changed) < NEWS_MOST:
-                    leg.stream.news = False
+                stream = leg.stream
+                if stream.news and len(self.changed) < NEWS_MOST:
+                    stream.news = False
                     self.changed.add(leg.party.session)
-                if self._coupling:
+                if self._coupling and (port.coupled is None) is (now - stream.last < SILENT_SECONDS):
                     self._recouple(leg, now)
 
     def _recouple(self, leg: Leg, now: float) -> None:
+        """A coupled leg is silent, or one that is not speaks."""
         port, peer = leg.pair.rtp, leg.peer
-        speaks = now - leg.stream.last < SILENT_SECONDS
         if port.coupled is not None:
-            if not speaks:
-                self._uncouple(port)
-        elif speaks and peer is not None and leg.learnt in port.routes and now - peer.stream.last < SILENT_SECONDS:
+            self._uncouple(port)
+        elif peer is not None and leg.learnt in port.routes and now - peer.stream.last < SILENT_SECONDS:
             self._couple(leg, peer)
 
     def forget(self, leg: Leg, now: float) -> None:

@@ -21,13 +21,13 @@ from sipcore.rtp import RtpPacket
 from tests.integration.peers.probe import Address, answers_ng
 from tests.integration.peers.process import Peer
 
-_hosts = itertools.count(1)
-NET = f"127.104.{os.getpid() % 250 + 1}"
+_hosts = itertools.count()
 
 
 def next_address() -> str:
     """A loopback address that no other test of this run has."""
-    return f"{NET}.{next(_hosts)}"
+    number = next(_hosts)
+    return f"127.{104 + number // 250}.{os.getpid() % 250 + 1}.{number % 250 + 1}"
 
 
 class Relay(Peer):

@@ -130,7 +130,8 @@ def test_calls_go_on_at_a_pod_with_another_address(
         old.kill()
         new, asker = pod("two", False)
         assert new.host != old.host
-        assert (new.status()["restored"], new.status()["not_restored"]) == (4, 0)
+        status = new.status()
+        assert (status["restored"], status["not_restored"], status["speak_first"]) == (4, 0, False)
         assert all(call.begin() for call in up)
         assert service.lost == 0
         for call in up:
