@@ -8,6 +8,7 @@ same client is brought to the same proxy afterwards, it is shown under another p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ ASSURED = 120.0
 UNREPLIED = 30.0
 NOTICED = (0.3, 2.0)
 """Seconds from the death of a proxy until it is no endpoint any more and its entries are deleted."""
+PHONES = 5060
+"""Port of all telephones that call."""
 SHOWN_AS = 20_000
 """How far the port is off that a client is shown with when its own is taken."""
 
@@ -79,7 +82,7 @@ class Service:
         self._back.clear()
         self._opened.clear()
 
-    def leave(self, proxy: ProxyNode, data: bytes, target: Address, refused: object) -> None:
+    def leave(self, proxy: ProxyNode, data: bytes, target: Address, refused: Callable[[], None]) -> None:
         """A packet of a proxy."""
         world = self._world
         now = world.clock.now
@@ -87,11 +90,16 @@ class Service:
         entry = self._entries.get(client) if client is not None else None
         if client is not None and entry is not None and entry[0] is proxy and now - entry[2] <= ASSURED:
             self._entries[client] = proxy, target, now
-            world.network.send(data, world.cluster, client, refused)  # type: ignore[arg-type]
+            world.network.send(data, world.cluster, client, refused)
             return
-        self.astray += target[1] == 5060
         self._opened[proxy.name, target] = now
-        world.network.send(data, proxy.address, target, refused)  # type: ignore[arg-type]
+        if target[1] == PHONES and target != world.cluster:
+            # It hears only the Service. Its own machine says so, or a NAT before it says nothing.
+            self.astray += 1
+            if int(target[0].rpartition(".")[2]) % 2:
+                world.clock.after(self._rng.uniform(*world.network.weather.delay), refused)
+            return
+        world.network.send(data, proxy.address, target, refused)
 
     def _add(self, proxy: ProxyNode) -> None:
         if proxy not in self._endpoints:

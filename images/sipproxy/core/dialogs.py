@@ -296,6 +296,14 @@ class Dialogs:
             nat=not routes and not message.status and _behind_nat(message, target, source),
         )
 
+    def heard(self, dialog: Dialog, request: Message, source: Address) -> None:
+        """A request of the caller: where it comes from may have changed (a NAT, or a node that shows another port)."""
+        caller = dialog.record.caller
+        if caller.source != source and not caller.routes:
+            caller.source = source
+            caller.nat = _behind_nat(request, caller.target, source)
+            self.ownership.put(dialog)
+
     def _is_own(self, line: bytes) -> bool:
         if line[line.find(b"@") :] in self._node.route_ends:
             return True

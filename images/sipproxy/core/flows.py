@@ -30,6 +30,7 @@ from .actions import Send
 from .node import Node
 from .parked import Parked
 from .peers import Peers
+from .strangers import Strangers
 
 LIFE = 180.0
 """Seconds without a packet: conntrack has forgotten an assured UDP entry after 120, keepalives come every 25."""
@@ -47,6 +48,8 @@ NEW_A_SECOND = 1000
 MARGIN = 0.5
 """Seconds by which our own packet must be later than another's claim to contradict it: clocks of pods differ, and a
 claim is only made where a client was not held before."""
+MIN_MESSAGE = 16
+"""Shorter datagrams are keep-alives (RFC 5626 3.5.1) or noise."""
 ANSWERED = 180.0
 """Seconds in which a response answers what we sent directly (RFC 3261 timer C); later it says where it arrives."""
 TICK = 1.0
@@ -60,6 +63,8 @@ class Place(msgspec.Struct):
     """Index; 0 = here."""
     seen: float
     """When one came there, on our clock."""
+    lost: float = 0.0
+    """Since when we know that what we send does not reach it, though it is ours; 0 = it does."""
 
 
 class Log(Protocol):
@@ -91,6 +96,7 @@ class Flows:
         """Targets that nobody holds -> when we sent a request to them."""
         self._alive: frozenset[int] = frozenset()
         """Living peers at the last tick."""
+        self._strangers = Strangers()
         self._parked = Parked()
         self._budget = NEW_A_SECOND
         self._forget_at = float("-inf")
@@ -99,28 +105,30 @@ class Flows:
 
     # -- what arrives, what is sent
 
-    def arrived(self, data: bytes, source: Address, listener: int) -> None:
-        """A datagram came from a client."""
+    def arrived(self, data: bytes, source: Address, listener: int) -> bool:
+        """A datagram came; False when it is of no further use."""
         mine = self._mine[listener]
         if source in mine:
             mine[source] = self._node.now
-        else:
-            self._came(data, source, listener)
+            return True
+        return self._came(data, source, listener)
 
     def send(self, data: bytes, target: Address, listener: int, hops: int = 0) -> None:
         """What `Node.send` is with flows: to the client directly, through its holder, or later."""
-        node = self._node
-        if target in self._mine[listener]:
-            node.out.append(Send(data, target, listener))
+        seen = self._mine[listener].get(target)
+        if seen is not None:
+            self._node.out.append(Send(data, target, listener))
+            if self._strangers:
+                self._ask_strangers(data, target, listener, seen)
             return
         other = self._elsewhere[listener].get(target)
         if other is not None:
-            self._through(other.holder, data, target, listener, hops)
+            self._through(other, data, target, listener, hops)
             return
         guest = self._guests[listener].get(target)
         if guest is not None:
             if guest.holder:
-                self._through(guest.holder, data, target, listener, hops)
+                self._through(guest, data, target, listener, hops)
                 return
             if _welcomes(data):
                 self._hold(listener, target)
@@ -148,19 +156,38 @@ class Flows:
     def _knows(self, listener: int, address: Address) -> bool:
         return address in self._mine[listener] or address in self._elsewhere[listener]
 
-    def _came(self, data: bytes, source: Address, listener: int) -> None:
+    def _came(self, data: bytes, source: Address, listener: int) -> bool:
         """From a source that we do not hold."""
         node = self._node
-        if data[:8] == b"SIP/2.0 " and node.now - self._direct.get(source, float("-inf")) < ANSWERED:
-            return  # it came because we spoke first, and says nothing about where the source's own packets arrive
-        if source in self._elsewhere[listener]:
-            node.count["flows_moved"] += 1
+        if data[:8] == b"SIP/2.0 ":
+            if self._strangers.disowns(data, source, node.now):
+                return False
+            if node.now - self._direct.get(source, float("-inf")) < ANSWERED:
+                return True  # it answers what we sent, and does not say where the source's own packets arrive
+        other = self._elsewhere[listener].get(source)
+        if other is not None or source in node.router.addresses:
+            node.count["flows_moved"] += other is not None and other.holder != node.index
             self._hold(listener, source)
-        elif source in node.router.addresses:
-            self._hold(listener, source)
-        else:
-            self._welcome(listener, source, 0)
-            self._send_parked(listener, source)
+            return True
+        self._welcome(listener, source, 0)
+        self._send_parked(listener, source)
+        if len(data) < MIN_MESSAGE:
+            self._strangers.came(source, node.now)
+            self._ask_for_parked(listener, source)
+        return True
+
+    def _ask_strangers(self, data: bytes, target: Address, listener: int, seen: float) -> None:
+        for source in self._strangers.asked_for(data, target, seen, self._node.now):
+            self._node.count["flow_searches"] += 1
+            self._node.out.append(Send(data, source, listener))
+
+    def _ask_for_parked(self, listener: int, stranger: Address) -> None:
+        """A stranger may be who messages wait for because they do not reach it."""
+        for number, target in self._parked.flows():
+            other = self._elsewhere[number].get(target)
+            if number == listener and target[0] == stranger[0] and other is not None and other.lost:
+                for data in self._parked.peek((number, target)):
+                    self._ask_strangers(data, target, listener, other.seen)
 
     def _welcome(self, listener: int, source: Address, holder: int) -> None:
         """A guest, here or elsewhere."""
@@ -180,6 +207,7 @@ class Flows:
         else:
             if not known:
                 self._budget -= 1
+            self._strangers.forget(source)
             guest = self._guests[listener].pop(source, None)
             mine[source] = guest.seen if guest is not None and not guest.holder else node.now
             self.log.claim((listener, source))
@@ -196,8 +224,24 @@ class Flows:
 
     # -- by way of the holder
 
-    def _through(self, holder: int, data: bytes, target: Address, listener: int, hops: int) -> None:
+    def lost(self, target: Address, listener: int) -> bool:
+        """An ICMP error says that a client of ours hears nothing: what is for it waits for its next packet.
+
+        The client's own machine says so when a packet comes from an address that it does not know: the node has lost
+        its conntrack entry (RFC 1122 4.1.3.3). False: it is no client of ours, or one that hears everybody.
+        """
         node = self._node
+        if target in node.router.addresses:
+            return False
+        seen = self._mine[listener].pop(target, None)
+        if seen is not None:
+            node.count["flows_lost"] += 1
+            self._elsewhere[listener][target] = Place(node.index, seen, node.now)
+        other = self._elsewhere[listener].get(target)
+        return other is not None and other.lost > 0
+
+    def _through(self, place: Place, data: bytes, target: Address, listener: int, hops: int) -> None:
+        node, holder = self._node, place.holder
         lease = self._peers.lease(holder)
         if lease is not None:
             if hops >= hop.MAX_HOPS:
@@ -208,7 +252,10 @@ class Flows:
             return
         if target in node.router.addresses and data[:8] != b"SIP/2.0 ":
             self._directly(data, target, listener)
-        elif node.now - self._gone.setdefault(holder, node.now) >= PATIENCE:
+            return
+        if place.lost:
+            self._ask_strangers(data, target, listener, place.seen)
+        if not self._waits(place):
             self._elsewhere[listener].pop(target, None)
             self._guests[listener].pop(target, None)
             self._directly(data, target, listener)
@@ -216,8 +263,15 @@ class Flows:
             node.count["flow_dropped"] += 1
         else:
             node.count["flow_parked"] += 1
-            if not self._peers.dead(holder):
+            if not place.lost and not self._peers.dead(holder):
                 self._peers.look_for(holder, self._look_again)
+
+    def _waits(self, place: Place) -> bool:
+        """Whether what is for a client there has to wait for its next packet, and it may still come."""
+        now = self._node.now
+        if self._peers.lease(place.holder) is not None:
+            return False
+        return now - (place.lost or self._gone.setdefault(place.holder, now)) < PATIENCE
 
     def _directly(self, data: bytes, target: Address, listener: int) -> None:
         node = self._node
@@ -233,12 +287,12 @@ class Flows:
 
     def _look_again(self) -> None:
         """Holders may have turned up, or be gone for so long that their clients are spoken to directly."""
-        node = self._node
         for holder in [holder for holder in self._gone if self._peers.lease(holder) is not None]:
             del self._gone[holder]
         for listener, target in self._parked.flows():
-            for data in self._parked.take((listener, target), node.now):
-                self.send(data, target, listener)
+            place = self._elsewhere[listener].get(target) or self._guests[listener].get(target)
+            if place is None or not self._waits(place):
+                self._send_parked(listener, target)
 
     # -- what peers say
 
@@ -360,6 +414,10 @@ class Flows:
             for source, seen in [(s, seen) for s, seen in mine.items() if now - seen >= LIFE]:
                 del mine[source]
                 self.log.tell((listener, source), 0, seen)
+        for listener, known in enumerate(self._elsewhere):
+            for source, other in [(s, o) for s, o in known.items() if o.lost and now - o.lost >= LIFE]:
+                del known[source]
+                self.log.tell((listener, source), 0, other.seen)
         long_gone = {holder for holder, since in self._gone.items() if now - since >= LIFE}
         if long_gone:
             lowest = self._peers.lowest()

@@ -92,6 +92,8 @@ class InDialog:
         if target is None:
             self.requests.refuse(incoming, 404)
             return
+        if dialog is not None and dialog.made and incoming.from_tag == dialog.caller_tag:
+            self._dialogs.heard(dialog, message, incoming.source)
         method = message.method
         lines = incoming.header_lines()
         if method == b"ACK" and not (message.body and self.media.relays.enabled):

@@ -44,6 +44,8 @@ COUNTERS = (
     "flow_hops_received",
     "flow_parked",
     "flow_dropped",
+    "flow_searches",
+    "flows_lost",
 )
 
 MAX_TRANSACTIONS = 500_000

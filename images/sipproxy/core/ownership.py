@@ -217,6 +217,8 @@ class Ownership:
 
         All proxies send from the same address, so the error can reach another one's socket.
         """
+        if self.flows is not None and self.flows.lost(event.address, event.listener):
+            return
         at = event.data.find(b";branch=") + 8
         branch_id = event.data[at : at + 31]
         branch = self._node.branches.get(branch_id)

@@ -42,6 +42,10 @@ class Parked:
         self.count -= len(queue)
         return [data for at, data in queue if now - at < MAX_AGE]
 
+    def peek(self, flow: Flow) -> list[bytes]:
+        """The same, and it goes on waiting."""
+        return [data for _, data in self._waiting.get(flow, ())]
+
     def flows(self) -> list[Flow]:
         """The clients for which something waits."""
         return list(self._waiting)

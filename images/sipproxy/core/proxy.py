@@ -31,6 +31,7 @@ from .events import (
     Timer,
     Uncordon,
 )
+from .flows import MIN_MESSAGE
 from .forwarding import Forwarding
 from .hop import HOPS_SHIFT, MUST_OWN
 from .incoming import Incoming
@@ -41,10 +42,6 @@ from .ownership import Ownership
 from .peers import Handed
 from .requests import Requests
 from .routing import Router, own_addresses
-
-MIN_MESSAGE = 16
-"""Shorter datagrams are keep-alives (RFC 5626 3.5.1) or noise."""
-
 
 INDEX_PATIENCE = 0.5
 """Seconds that a starting proxy waits for its index: the answers to what it sends find their way back by it."""
@@ -234,8 +231,8 @@ class ProxyCore:
             self._requests.receive(Incoming(data, event.source, event.listener))
 
     def _datagram_of_flow(self, event: Datagram) -> None:
-        self._flows.arrived(event.data, event.source, event.listener)
-        self._datagram(event)
+        if self._flows.arrived(event.data, event.source, event.listener):
+            self._datagram(event)
 
     def _hop(self, event: Hop) -> None:
         parcel = self._ownership.hop(event)

@@ -37,6 +37,11 @@ class Namespace:
             os.close(home)
         self.run("ip", "link", "set", "lo", "up")
 
+    @property
+    def path(self) -> str:
+        """By which other processes enter it."""
+        return f"/proc/{os.getpid()}/fd/{self._fd}"
+
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """This thread is in the namespace meanwhile."""
@@ -69,8 +74,7 @@ class Namespace:
 
         Addresses of a /24.
         """
-        peer = f"/proc/{os.getpid()}/fd/{other._fd}"
-        self.run("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", peer)
+        self.run("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", other.path)
         self.run("ip", "address", "add", f"{here}/24", "dev", name)
         self.run("ip", "link", "set", name, "up")
         other.run("ip", "address", "add", f"{there}/24", "dev", "eth0")

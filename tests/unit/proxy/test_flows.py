@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sipcore.errors import ConfigError
-from sipproxy.core import actions, hop
+from sipproxy.core import actions, events, hop
 from sipproxy.core.flows import ANSWERED, LIFE, MAX_GUESTS, NEW_A_SECOND, PATIENCE
 from tests.unit.proxy.harness import ALICE, BOB, CAROL, KEY, Address, Call, Proxy, World, request, response, start_line
 
@@ -104,8 +104,6 @@ def test_a_request_that_was_handed_over_is_answered_where_it_arrived(world: Worl
 
 
 def test_a_new_call_that_a_cordoned_proxy_hands_on_is_answered_through_it(world: World) -> None:
-    from sipproxy.core import events
-
     one, two, three_ = three(world)
     one.feed(events.Cordon())
     world.advance(1.1)
@@ -196,8 +194,6 @@ def test_a_client_that_does_not_show_up_is_spoken_to_directly_before_its_transac
 
 
 def test_a_proxy_that_ended_cleanly_is_gone_for_its_clients_too(world: World) -> None:
-    from sipproxy.core import events
-
     one, two, three_ = three(world)
     call = Call(one)
     moves(world, three_)
@@ -220,8 +216,6 @@ def test_a_proxy_that_ended_cleanly_is_gone_for_its_clients_too(world: World) ->
 
 
 def test_a_draining_proxy_does_not_leave_its_sockets(world: World) -> None:
-    from sipproxy.core import events
-
     one, _, _ = three(world)
     Call(one)
     one.feed(events.Drain())
@@ -250,6 +244,122 @@ def test_an_adopted_invite_says_who_held_its_caller(world: World) -> None:
     assert heard(two, ALICE) == []
     assert two.core.status()["flows"]["waiting"] == 1  # type: ignore[index]
     assert "SIP/2.0 200 OK" in map(start_line, two.hear(PING, ALICE))
+
+
+# -- a holder whose node has lost the client's connection
+
+
+SHOWN = (ALICE[0], 40123)
+"""Alice, under another port."""
+
+
+def icmp(proxy: Proxy, target: Address) -> None:
+    proxy.feed(events.TargetError(target, 0, proxy.sent[-1].data))
+
+
+def bye_from_bob(one: Proxy, call: Call) -> bytes:
+    one.hear(call.from_bob("BYE", 7), BOB)
+    return next(sent.data for sent in one.sent if sent.target == ALICE)
+
+
+def test_an_icmp_error_of_a_client_ends_no_transaction_but_waits_for_its_next_packet(world: World) -> None:
+    one, two, _ = three(world)
+    call = Call(one)
+    world.advance(1.1)
+    quiet(one, two)
+    bye_from_bob(one, call)
+    icmp(one, ALICE)
+    sent = len(one.sent)
+    world.advance(10)
+    assert [line for line in heard(one, BOB) if line.startswith("SIP/2.0")] == []
+    assert len(one.sent) == sent
+    two.hear(PING, ALICE)
+    world.advance(1.1)
+    assert [line[:3] for line in heard(two, ALICE)] == ["BYE"]
+
+
+def test_an_icmp_error_of_a_target_of_a_route_ends_its_transaction(world: World) -> None:
+    one, _, _ = three(world)
+    one.hear(PING, BOB)
+    one.hear(request("INVITE"), ALICE)
+    invite = next(sent for sent in one.sent if sent.target == BOB)
+    one.feed(events.TargetError(BOB, 0, invite.data))
+    world.settle()
+    assert "SIP/2.0 500 Server Internal Error" in heard(one, ALICE)
+
+
+@pytest.mark.parametrize("told_by_icmp", [True, False])
+def test_a_client_that_is_shown_under_another_port_is_found_by_what_it_did_not_answer(
+    world: World, told_by_icmp: bool
+) -> None:
+    one, _, _ = three(world)
+    call = Call(one)
+    world.advance(1.1)
+    quiet(one)
+    bye = bye_from_bob(one, call)
+    if told_by_icmp:
+        icmp(one, ALICE)
+    world.advance(0.2)
+    one.hear(PING, SHOWN)
+    world.advance(5)
+    assert heard(one, SHOWN) == [start_line(bye)]
+    one.hear(response(bye, 200, "OK"), SHOWN)
+    assert "SIP/2.0 200 OK" in heard(one, BOB)
+
+
+def test_who_was_not_meant_does_not_end_the_transaction(world: World) -> None:
+    one, _, _ = three(world)
+    call = Call(one)
+    world.advance(1.1)
+    quiet(one)
+    bye = bye_from_bob(one, call)
+    world.advance(0.2)
+    others = [(ALICE[0], 41000 + i) for i in range(3)]
+    for other in others:
+        one.hear(PING, other)
+    world.advance(5)
+    one.hear(response(bye, 481, "Call Does Not Exist"), others[0])
+    assert [line for line in heard(one, BOB) if line.startswith("SIP/2.0")] == []
+    one.hear(response(bye, 200, "OK"), others[1])
+    assert [line for line in heard(one, BOB) if line.startswith("SIP/2.0")] == ["SIP/2.0 200 OK"]
+
+
+def test_who_was_there_before_or_stands_elsewhere_is_not_asked(world: World) -> None:
+    one, _, _ = three(world)
+    one.hear(PING, (ALICE[0], 41000))
+    world.advance(0.2)
+    call = Call(one)
+    world.advance(1.1)
+    one.hear(PING, (CAROL[0], 41000))
+    bye_from_bob(one, call)
+    world.advance(5)
+    assert heard(one, (ALICE[0], 41000)) == heard(one, (CAROL[0], 41000)) == []
+
+
+def test_an_answer_with_a_description_goes_to_a_stranger_only_when_there_is_one(world: World) -> None:
+    one, _, _ = three(world)
+    call = Call(one, answer=False)
+    world.advance(1.1)
+    one.hear(PING, SHOWN)
+    ok = response(call.at_bob, 200, "OK", body="v=0\r\n")
+    one.hear(ok, BOB)
+    assert heard(one, SHOWN) == []  # its ACK may be on its way
+    one.hear(ok, BOB)
+    assert heard(one, SHOWN) == ["SIP/2.0 200 OK"]
+    quiet(one)
+    one.hear(PING, (ALICE[0], 41000))
+    one.hear(ok, BOB)
+    assert heard(one, SHOWN) == heard(one, (ALICE[0], 41000)) == []
+
+
+def test_a_caller_that_came_back_under_another_port_is_reached_there(world: World) -> None:
+    one, _, _ = three(world)
+    call = Call(one)
+    one.hear(call.from_alice("INFO", 2), SHOWN)
+    world.advance(0.1)
+    quiet(one)
+    one.hear(call.from_bob("BYE", 7), BOB)
+    assert ([line[:3] for line in heard(one, SHOWN)], heard(one, ALICE)) == (["BYE"], [])
 
 
 # -- targets of routes
@@ -453,6 +563,4 @@ def test_without_flows_nothing_is_told_or_read(world: World) -> None:
 
 
 def _datagram(data: bytes, source: Address) -> Any:
-    from sipproxy.core import events
-
     return events.Datagram(data, source, 0)

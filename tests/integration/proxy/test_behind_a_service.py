@@ -1,0 +1,144 @@
+"""Three `sipproxy` in pods behind a Service: calls from outside while proxies are killed, drained and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from sipfleet.calls import CallGenerator, CallPlan, Report
+from sipfleet.calls.cdr import RedisCdrs
+from tests.integration.peers.netns import Namespace
+from tests.integration.proxy.node import DOMAINS, OFFICE, SERVICE, Node, Pod
+
+CALLS = 12
+"""At once, from each of the two places."""
+KEEPALIVE = 3.0
+NOTICED = 1.0
+"""Seconds from the end of a proxy until it is no endpoint any more."""
+MOVED = KEEPALIVE + 2.0
+"""Seconds until all phones have shown up elsewhere."""
+
+
+def plan(domain: str, place: Namespace, office: Namespace) -> CallPlan:
+    return CallPlan(
+        f"sip:echo@{domain}",
+        (SERVICE, 5060),
+        (OFFICE, DOMAINS[domain]),
+        CALLS,
+        8.0,
+        (3.0, 15.0),
+        (0.2, 2.0),
+        keep_arriving=True,
+        seed=7,
+        keepalive=KEEPALIVE,
+        caller_netns=place.path,
+        callee_netns=office.path,
+    )
+
+
+class Run:
+    """Calls from home and from behind the NAT, and what happens to the proxies meanwhile."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.generators: list[CallGenerator] = []
+
+    def mark(self, name: str, pod: Pod) -> None:
+        for calls in self.generators:
+            calls.mark(name, pod.proxy.name)
+
+    async def gone(self, pod: Pod) -> None:
+        """It is noticed that the pod is gone; later it comes back."""
+        await asyncio.sleep(NOTICED)
+        self.node.endpoints(*(other for other in self.node.pods if other is not pod))
+        await asyncio.sleep(MOVED)
+        pod.start()
+        self.node.endpoints(*self.node.pods)
+        await asyncio.sleep(1.0)
+
+    async def kill(self, pod: Pod) -> None:
+        self.mark("kill", pod)
+        pod.kill()
+        await self.gone(pod)
+
+    async def drain(self, pod: Pod) -> None:
+        self.mark("drain", pod)
+        pod.terminate()
+        for _ in range(100):
+            if not pod.proxy.running:
+                break
+            await asyncio.sleep(0.1)
+        assert pod.proxy.wait(1) == 0
+        await self.gone(pod)
+
+    async def flush(self) -> None:
+        """The node forgets its connections: for a keepalive's time nothing reaches the phones."""
+        for calls in self.generators:
+            calls.mark("flush", "conntrack")
+        self.node.flush()
+        await asyncio.sleep(MOVED)
+
+
+async def calls_during(node: Node, act: Callable[[Run], Awaitable[None]]) -> list[Report]:
+    """Calls from both places, up and arriving, while something happens; they end by themselves."""
+    run = Run(node)
+    async with AsyncExitStack() as stack:
+        for domain, place in (("home.test", node.home), ("private.test", node.private)):
+            cdrs = RedisCdrs(node.redis.url)
+            stack.push_async_callback(cdrs.close)
+            calls = CallGenerator(plan(domain, place, node.office), cdrs)
+            run.generators.append(await stack.enter_async_context(calls))
+        for calls in run.generators:
+            await calls.until_established(CALLS // 2, 30)
+        await act(run)
+        for calls in run.generators:
+            calls.stop()
+        return [await calls.finish(60) for calls in run.generators]
+
+
+async def end_proxies(run: Run) -> None:
+    zero, one, two = run.node.pods
+    await run.kill(zero)
+    await run.drain(one)
+    await run.kill(two)
+
+
+async def kill_two(run: Run) -> None:
+    await run.kill(run.node.pods[0])
+    await run.kill(run.node.pods[1])
+
+
+async def flush_twice(run: Run) -> None:
+    await run.flush()
+    await run.flush()
+
+
+@pytest.fixture
+def node(tmp_path: Path, request: pytest.FixtureRequest) -> Node:
+    return Node(tmp_path, 3, flows=request.param)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("node", [True], indirect=True)
+@pytest.mark.parametrize("act", [end_proxies, flush_twice])
+def test_all_calls_are_kept(node: Node, act: Callable[[Run], Awaitable[None]]) -> None:
+    with node:
+        reports = asyncio.run(calls_during(node, act))
+        flows = [pod.status()["flows"] for pod in node.pods]
+    for report in reports:
+        assert report.reasons() == {}, [(c.detail, c.call_id) for c in report.calls if not c.kept][:5]
+        assert all(report.up_at(event.at) for event in report.events)
+    assert sum(flow["held"] for flow in flows) > 0
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("node", [False], indirect=True)
+def test_without_flows_calls_are_lost(node: Node) -> None:
+    """The control: who hears only the Service's address hears nothing from a proxy that does not hold its entry."""
+    with node:
+        reports = asyncio.run(calls_during(node, kill_two))
+    assert sum(sum(report.reasons().values()) for report in reports) > 0
