@@ -1,6 +1,6 @@
 # Every target does its own set-up; a target that is set up already starts at once. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-proxy bench-relay bench-idle images e2e-cluster e2e-cluster-down fresh clean
+.PHONY: help demo test lint bench bench-proxy bench-relay bench-idle images e2e e2e-all e2e-cluster e2e-cluster-down fresh clean
 
 help:           ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):[^#]*## */  make \1\t/' | expand -t 26
@@ -27,6 +27,12 @@ bench-idle:     ## memory and CPU of the README's cluster with nothing to do
 
 images:         ## container images as archives in dist/images (buildah on a base of debootstrap, as root)
 	@scripts/images.sh
+
+e2e:            ## one end-to-end case of each kind on a Kubernetes of its own (root), 30 minutes
+	@scripts/e2e.sh smoke
+
+e2e-all:        ## every end-to-end case, 100 minutes
+	@scripts/e2e.sh all
 
 e2e-cluster:    ## bring up a Kubernetes of three nodes on this machine (root), and say how to use it
 	@scripts/e2e-cluster.sh up

@@ -20,6 +20,7 @@ from e2e.cluster.cluster import Cluster
 from e2e.harness.calls import Outside
 from e2e.harness.fleet import ROOT, Fleet
 from e2e.harness.kubectl import Kubectl
+from e2e.harness.results import RESULTS
 
 IMAGES = ("sipfleet-operator", "sipproxy", "rtprelay", "sipfleet-store")
 NEXT, BROKEN = "0.1.1", "0.1.2"
@@ -28,15 +29,13 @@ INSTALLED = bool(os.environ.get("SIPFLEET_E2E_INSTALLED"))
 """Set: sipfleet runs on the cluster already and is taken as it is."""
 BUILT = bool(os.environ.get("SIPFLEET_E2E_BUILT"))
 """Set: the archives in dist/images are taken as they are."""
-RESULTS = ROOT / "dist" / f"e2e-results{f'-{layout.INSTANCE}' if layout.INSTANCE else ''}.jsonl"
-"""What came of each scenario with calls."""
 
 FIRST = (
     "test_charts",
+    "test_cloud",
     "test_behind_nat",
     "test_plugin",
     "test_cluster",
-    "test_cloud",
     "test_images",
     "test_quickstart",
 )

@@ -92,7 +92,7 @@ class NameServer(Peer):
     def serial(self, zone: str = "example.test") -> int:
         """Serial number of the SOA: every update counts it up."""
         answer = dns.query.udp(dns.message.make_query(zone, "SOA"), self.address, 2, self.port)
-        return int(answer.answer[0][0].serial)  # type: ignore[attr-defined]
+        return int(answer.answer[0][0].serial)
 
 
 class Knot(NameServer):
