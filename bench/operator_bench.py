@@ -51,6 +51,7 @@ CHURN = 0.01
 """Of all pods, each minute."""
 EDIT_INTERVAL_S = 0.35
 EDIT_LIMIT_S = 30.0
+EDIT_REST_S = 8.0
 INSIDE = "SIPFLEET_BENCH_NAMESPACE"
 
 
@@ -107,7 +108,11 @@ class Edit:
     kind: str
     before: int
     after: int
+    at: str = ""
+    """Time of day, to be found in the operator's log."""
     sent: float = 0.0
+    accepted: float = 0.0
+    """The API server has answered."""
     acted: asyncio.Future[float] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     """The StatefulSet has more replicas, or the pod that leaves was told so."""
     written: asyncio.Future[float] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -220,12 +225,11 @@ class Bench:
                 leaving = self.cluster.pods[owner[0], f"{owner[1]}-{edit.before - 1}"]
                 self.edits.places[leaving["status"]["podIP"]] = owner
             self.replicas[kind, owner] = edit.after
-            edit.sent = loop.time()
+            edit.at, edit.sent = time.strftime("%H:%M:%S"), loop.time()
             path = f"{API}/namespaces/{owner[0]}/{PLURALS[kind]}/{owner[1]}"
             await self.client.request("PATCH", path, {"spec": {"replicas": edit.after}}, merge=True)
-            edit.written.add_done_callback(
-                lambda _, owner=owner: loop.call_later(8.0, self.edits.open.pop, owner, None)
-            )
+            edit.accepted = loop.time()
+            edit.written.add_done_callback(partial(self._over, owner))
             done.append(edit)
             self.check(operator)
             await asyncio.sleep(EDIT_INTERVAL_S * random.uniform(0.5, 1.5))
@@ -235,6 +239,10 @@ class Bench:
             missing = [edit for edit in done if not edit.written.done()]
             raise BenchError(f"{len(missing)} edits were not carried out, such as {missing[0]}")
         return done
+
+    def _over(self, owner: Owner, _: object) -> None:
+        """The set may be edited again once it has had time to settle."""
+        asyncio.get_running_loop().call_later(EDIT_REST_S, self.edits.open.pop, owner, None)
 
 
 @contextlib.contextmanager
@@ -310,6 +318,11 @@ async def measure(bench: Bench, stack: contextlib.ExitStack) -> dict[str, object
         reactions = [edit.acted.result() - edit.sent for edit in edits]
         removals = [edit.written.result() - edit.sent for edit in edits if edit.after < edit.before]
         bench.memory = max(bench.memory, memory_mb(operator.pid))
+        for edit in sorted(edits, key=lambda one: one.sent - one.acted.result())[:3]:
+            waited = edit.acted.result() - edit.sent
+            say(
+                f"slowest: {edit.kind} {'/'.join(edit.owner)} {edit.before} to {edit.after} at {edit.at}: {waited:.2f} s"
+            )
         say(f"{len(edits)} edits: p99 {quantile(reactions, 0.99):.2f} s, median {quantile(reactions, 0.5):.2f} s")
         await bench.pods.end()
         redis.terminate()
@@ -327,6 +340,7 @@ async def measure(bench: Bench, stack: contextlib.ExitStack) -> dict[str, object
         "memory_mb": round(bench.memory, 1),
         "reaction_median_s": round(quantile(reactions, 0.5), 3),
         "removal_p99_s": round(quantile(removals, 0.99), 3),
+        "edit_request_p99_s": round(quantile([edit.accepted - edit.sent for edit in edits], 0.99), 3),
         "edits": len(edits),
         "sets": len(bench.namespaces) * (CLUSTERS + 1),
         "pods": len(bench.namespaces) * (CLUSTERS * CLUSTER_PODS + POOL_PODS),

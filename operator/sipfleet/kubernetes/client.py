@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import msgspec
@@ -84,7 +86,9 @@ class Api:
         self._configuration = api.configuration
         # Each watch keeps a connection, and there may be many; workers bound the others.
         connector = aiohttp.TCPConnector(ssl=api.rest_client.ssl_context, limit=0)
-        self._session = aiohttp.ClientSession(connector=connector, trust_env=True, read_bufsize=2**21)
+        # aiohttp's own look at the environment reads ~/.netrc in a thread, for every request.
+        self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**21)
+        self._options = _connection_options(api.configuration)
 
     @classmethod
     async def connect(cls) -> Api:
@@ -143,11 +147,6 @@ class Api:
         # A service account's token is read again before it runs out.
         for one in (await self._configuration.auth_settings()).values():
             headers[one["key"]] = one["value"]
-        options: dict[str, Any] = {}
-        if self._configuration.tls_server_name:
-            options["server_hostname"] = self._configuration.tls_server_name
-        if self._configuration.proxy:
-            options |= {"proxy": self._configuration.proxy, "proxy_headers": self._configuration.proxy_headers}
         return await self._session.request(
             method,
             self._configuration.host + path,
@@ -155,7 +154,7 @@ class Api:
             data=None if body is None else msgspec.json.encode(body),
             headers=headers,
             timeout=timeout if isinstance(timeout, aiohttp.ClientTimeout) else aiohttp.ClientTimeout(total=timeout),
-            **options,
+            **self._options,
         )
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
@@ -253,6 +252,20 @@ class Api:
                     yield event["type"], event["object"]
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
             raise ApiError(0, "NoAnswer", f"watch {resource.plural}: {error or type(error).__name__}") from None
+
+
+def _connection_options(configuration: client.Configuration) -> dict[str, Any]:
+    """What each request is given: the name that the server's certificate bears, the proxy on the way."""
+    options: dict[str, Any] = {}
+    if configuration.tls_server_name:
+        options["server_hostname"] = configuration.tls_server_name
+    server = urlsplit(configuration.host)
+    proxy = configuration.proxy
+    if not proxy and not proxy_bypass(server.netloc):
+        proxy = getproxies().get(server.scheme)
+    if proxy:
+        options |= {"proxy": proxy, "proxy_headers": configuration.proxy_headers}
+    return options
 
 
 def _decoded(status: int, reason: str, data: bytes) -> Any:

@@ -23,6 +23,8 @@ SAME = 60.0
 REMEMBERED = 4096
 WAITING = 1000
 """So many events wait to be written; more are only logged."""
+WRITERS = 4
+"""Events of one set are written by one of them, in their order."""
 FLUSH = 2.0
 """Seconds that those which wait get when the operator ends."""
 MESSAGE = 1000
@@ -36,15 +38,17 @@ class Events:
         self._api = api
         self._identity = identity
         self._told: OrderedDict[tuple[str, str, str], float] = OrderedDict()
-        self._waiting: asyncio.Queue[tuple[SetKey, Object]] = asyncio.Queue(WAITING)
-        self._writer: asyncio.Task[None] | None = None
+        self._waiting: list[asyncio.Queue[tuple[SetKey, Object]]] = [asyncio.Queue(WAITING) for _ in range(WRITERS)]
+        self._writers: list[asyncio.Task[None]] = []
 
     async def close(self) -> None:
         """Write what waits."""
-        if self._writer is not None:
+        if self._writers:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._waiting.join(), FLUSH)
-            self._writer.cancel()
+                async with asyncio.timeout(FLUSH):
+                    await asyncio.gather(*(queue.join() for queue in self._waiting))
+        for writer in self._writers:
+            writer.cancel()
 
     async def add(self, key: SetKey, uid: str, reason: str, message: str, *, warning: bool = False) -> None:
         """An event about a set; `reason` is a word in CamelCase."""
@@ -57,21 +61,21 @@ class Events:
         while len(self._told) > REMEMBERED:
             self._told.popitem(last=False)
         log.log(logging.WARNING if warning else logging.INFO, "%s: %s: %s", key, reason, message)
-        if self._writer is None:
-            self._writer = asyncio.ensure_future(self._write())
+        if not self._writers:
+            self._writers = [asyncio.ensure_future(self._write(queue)) for queue in self._waiting]
         try:
-            self._waiting.put_nowait((key, self._event(key, uid, reason, message, warning, now)))
+            self._waiting[hash(key) % WRITERS].put_nowait((key, self._event(key, uid, reason, message, warning, now)))
         except asyncio.QueueFull:
             log.warning("%s: event %s was not written: %d others wait", key, reason, WAITING)
 
-    async def _write(self) -> None:
+    async def _write(self, waiting: asyncio.Queue[tuple[SetKey, Object]]) -> None:
         while True:
-            key, event = await self._waiting.get()
+            key, event = await waiting.get()
             try:
                 await self._api.create(EVENTS, key.namespace, event)
             except ApiError as error:
                 log.warning("%s: event %s was not written: %s", key, event["reason"], error)
-            self._waiting.task_done()
+            waiting.task_done()
 
     def _event(self, key: SetKey, uid: str, reason: str, message: str, warning: bool, now: datetime) -> Object:
         stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")

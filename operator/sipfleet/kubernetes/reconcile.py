@@ -7,7 +7,6 @@ stands.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import secrets
 import time
@@ -409,11 +408,10 @@ async def _write(fleet: Fleet, state: SetState, wanted: Desired, seen: Observed,
 async def write_status(fleet: Fleet, state: SetState, wire: Object) -> bool:
     """Apply a status; -> False for one in which only numbers changed and which waits until the last write is old
     enough."""
-    matter = json.dumps(_without_numbers(wire), sort_keys=True)
-    text = json.dumps(wire, sort_keys=True)
-    old_matter, old_text, when = state.written
+    matter = _without_numbers(wire)
+    old_matter, old_wire, when = state.written
     now = asyncio.get_running_loop().time()
-    if text == old_text:
+    if wire == old_wire:
         return True
     if matter == old_matter and now - when < STATUS_INTERVAL:
         return False
@@ -424,7 +422,7 @@ async def write_status(fleet: Fleet, state: SetState, wire: Object) -> bool:
         "status": wire,
     }
     await fleet.api.apply(body, sub="status")
-    state.written = (matter, text, now)
+    state.written = (matter, wire, now)
     return True
 
 
@@ -473,11 +471,11 @@ async def _conditions(fleet: Fleet, state: SetState, verdicts: list[tuple[str, s
     wire |= {"conditions": told + list(before.values()), "observedGeneration": generation}
     if state.exposure:
         wire["exposure"] = state.exposure
-    if json.dumps(_timeless(wire), sort_keys=True) == state.written[0]:
+    if _timeless(wire) == state.written[0]:
         return
     await write_status(fleet, state, wire)
     state.reported = None
-    state.written = (json.dumps(_timeless(wire), sort_keys=True), "", 0.0)
+    state.written = (_timeless(wire), None, 0.0)
 
 
 def _timeless(wire: Object) -> Object:

@@ -63,7 +63,7 @@ class SetState:
     """By ConfigMap: its resourceVersion and the revision that was read of it."""
     reported: object = None
     """What the status was last made of."""
-    written: tuple[str, str, float] = ("", "", 0.0)
+    written: tuple[Object | None, Object | None, float] = (None, None, 0.0)
     """Status as it was last written: what matters, all of it, and when (loop time)."""
     busy: set[tuple[str, str]] = field(default_factory=set)
     """(pod UID, path): orders to pods that are under way or were just given."""
