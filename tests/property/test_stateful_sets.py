@@ -39,7 +39,7 @@ class StatefulFleet(Fleet):
         return result
 
     def _apply(self, result: Plan, ended: list[CreateSlot | RemoveSlot | Replace]) -> None:
-        revisions = {ordinal: pod.revision for ordinal, pod in self.pods.items()}
+        revisions = {o: pod.revision for o, pod in self.pods.items() if pod.phase is not Phase.TERMINATING}
         before = self.spec
         self.spec = layout(result.status, result.actions, before.slots, revisions)
         if before.template != self.spec.template and self.spec.partition < self._lowest_safe():
@@ -63,6 +63,10 @@ class StatefulFleet(Fleet):
         return self.current if ordinal < self.spec.partition else self.spec.template
 
     def _recreate(self, pod: Pod) -> None:
+        """It gets SIGTERM; nothing is on it, so it ends at the next tick, or at once when nobody is there to end."""
+        if pod.alive and not pod.calls:
+            pod.phase, pod.cordoned, pod.draining = Phase.TERMINATING, True, True
+            return
         self._uids += 1
         kept = pod.calls if self.desired.kind is Kind.RELAY else []
         fresh = Pod(

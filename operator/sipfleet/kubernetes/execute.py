@@ -75,7 +75,11 @@ class Execution:
         """-> False when a template is not known: then nothing is ended either."""
         state, key = self._state, self._state.key
         slots = self._current.slots if self._current is not None else 0
-        revisions = {o: pod["metadata"].get("labels", {}).get(names.REVISION, "") for o, pod in self._pods.items()}
+        revisions = {
+            ordinal: pod["metadata"].get("labels", {}).get(names.REVISION, "")
+            for ordinal, pod in self._pods.items()
+            if not pod["metadata"].get("deletionTimestamp")
+        }
         wanted = layout(self._decided.status, self._decided.actions, slots, revisions)
         made_of = self._fleet.templates.get(key, {}).get(wanted.template)
         if made_of is None:

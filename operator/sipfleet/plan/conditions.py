@@ -64,11 +64,11 @@ def _names(desired: Desired, slots: Sequence[SlotObservation]) -> str:
 def _ready(desired: Desired, observed: Observed, layout: Layout) -> Verdict:
     wanted = layout.replicas
     serving = sum(available(slot) for slot in observed.slots)
-    was_ready = any(one.type == "Ready" and one.status == "True" for one in observed.status.conditions)
-    if wanted and observed.store_available is False and not was_ready:
-        # Pods that have a store go on without it; those that come up without it know nothing of each other's calls.
-        return "False", "StorePending", "the store has not been reached yet: calls would not be kept"
     if serving >= wanted:
+        was_ready = any(one.type == "Ready" and one.status == "True" for one in observed.status.conditions)
+        if wanted and observed.store_available is False and not was_ready:
+            # Pods that have a store go on without it; those that come up without it know nothing of each other's calls.
+            return "False", "StorePending", "the store has not been reached yet: calls would not be kept"
         return "True", "PodsServe" if wanted else "ScaledToZero", f"{wanted} wanted"
     idle = [slot for slot in observed.slots if not available(slot)]
     message = f"{serving} of {wanted} pods take calls"

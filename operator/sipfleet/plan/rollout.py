@@ -155,10 +155,15 @@ def decide_layout(goal: Goal, desired: Desired, slots: Slots, replicas: int, bef
 def _partition(goal: Goal, slots: Slots, replicas: int, surge: int, proven: bool, before: SetStatus) -> int | None:
     """Before the revision is proven only the surge slots are of it, wherever growth moves them; a slot that was ordered
     to the new revision (a roll without surge) stays so. A pod of another revision is never above the partition: a
-    StatefulSet would end it."""
+    StatefulSet would end it. One that was ordered to go and has not gone yet is no such pod: what is made in its place
+    is made by the partition of that moment."""
     if not goal.rolling:
         return None
     ordered = before.partition if before.rolling == goal.revision else None
+
+    def going(ordinal: int, slot: SlotObservation) -> bool:
+        return slot.phase is Phase.TERMINATING and ordered is not None and ordinal >= ordered
+
     if proven:
         lowest = 0
     elif ordered is not None and (not surge or ordered < min(before.replicas or 0, replicas)):
@@ -167,7 +172,7 @@ def _partition(goal: Goal, slots: Slots, replicas: int, surge: int, proven: bool
         lowest = replicas
     else:
         return None
-    return max([lowest, *(ordinal + 1 for ordinal, slot in slots.items() if slot.revision != goal.revision)])
+    return max([lowest, *(o + 1 for o, slot in slots.items() if slot.revision != goal.revision and not going(o, slot))])
 
 
 def revision_of_new(ordinal: int, goal: Goal, layout: Layout) -> str:

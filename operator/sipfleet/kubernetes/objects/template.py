@@ -71,6 +71,9 @@ def pod_template(resource: SipCluster | MediaPool, revision: str, settings: Sett
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
+            # The first process of a container ignores SIGTERM until it has a handler: told to end while it starts, it
+            # would stay for the whole grace period. Here the pause container's process is the first.
+            "shareProcessNamespace": True,
             "terminationGracePeriodSeconds": resource.spec.rollout.drain_timeout + GRACE,
             "hostNetwork": host_network,
             **({"dnsPolicy": "ClusterFirstWithHostNet"} if host_network else {}),
