@@ -1,7 +1,7 @@
 """From manifests to the configuration files of `sipproxy` and `rtprelay`: pure, and the same for both runtimes.
 
-A pod runs what its revision says (capacity, ports, listeners, interfaces) with what changes in place taken from the
-manifest of today (domains, routes, pools). Where a pod stands comes from the runtime, as a `Place`: of one pod, or of
+A pod runs what its revision says (capacity, ports, listeners, interfaces, pools) with what changes in place taken from
+the manifest of today (domains, routes). Where a pod stands comes from the runtime, as a `Place`: of one pod, or of
 all pods of a revision, with `${NAME}` where they differ (`sipcore.placeholders`; a dollar in a path is written `$$`).
 """
 
@@ -41,7 +41,8 @@ class Place:
     own_flows: bool = False
     """A proxy here can speak to a client only where that client's packets arrive (DESIGN 2.2)."""
     translated: bool = False
-    """The address that the world knows is translated on the way, so a relay here can only answer (docs/decisions/0007)."""
+    """The address that the world knows is translated on the way, so a relay here can only answer
+    (docs/decisions/0007)."""
     slots_file: str = ""
     """Where a relay reads what the world calls its slot (docs/decisions/0007)."""
 
@@ -100,7 +101,7 @@ def proxy_config(revision: SipCluster, today: SipCluster, place: Place) -> Proxy
             )
             for route in today.spec.routing.routes
         ],
-        media=Media(pools=list(today.spec.media_pools)),
+        media=Media(pools=list(revision.spec.media_pools)),
         capacity=revision.spec.capacity,
         flows=place.own_flows,
     )

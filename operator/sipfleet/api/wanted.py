@@ -12,7 +12,7 @@ from .mediapool import MediaPool, MediaPoolSpec
 from .sipcluster import SipCluster, SipClusterSpec
 
 ROLLS: dict[type[SetSpec], frozenset[str]] = {
-    SipClusterSpec: frozenset({"capacity", "exposure", "listeners", "store", "version"}),
+    SipClusterSpec: frozenset({"capacity", "exposure", "listeners", "media_pools", "store", "version"}),
     MediaPoolSpec: frozenset({"capacity", "exposure", "interfaces", "ports", "store", "timeouts", "version"}),
 }
 """The fields that a running pod cannot change; all others take effect in place."""

@@ -58,9 +58,11 @@ class Execution:
     async def run(self) -> None:
         """Labels, DNS and the StatefulSet first, then what ends pods. Raises `ApiError`."""
         actions = self._decided.actions
-        for action in actions:
-            if isinstance(action, PublishSrv) and isinstance(self._resource, SipCluster):
-                self._fleet.zones.publish(self._state, self._resource, action.records)
+        cluster = self._resource
+        if isinstance(cluster, SipCluster) and (
+            any(isinstance(action, PublishSrv) for action in actions) or self._fleet.zones.due(self._state, cluster)
+        ):
+            self._fleet.zones.publish(self._state, cluster, self._decided.status.srv_records)
         await self._labels()
         for action in actions:
             if isinstance(action, Cordon | Drain | Uncordon):

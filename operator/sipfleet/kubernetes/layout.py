@@ -24,8 +24,8 @@ def template_revision(status: SetStatus) -> str:
 
 
 def layout(status: SetStatus, actions: Sequence[Action], slots: int, pods: Mapping[int, str]) -> SetLayout:
-    """`slots` is the number of slots that there are, `pods` the revision of each pod by ordinal; those that are on their
-    way out are not among them.
+    """`slots` is the number of slots that there are, `pods` the revision of each pod by ordinal; those that are on
+    their way out are not among them.
 
     A StatefulSet ends every pod from the partition on that is not of its template. So the partition stands above each
     pod of another revision, but for those that the planner replaces now.

@@ -69,7 +69,8 @@ async def reconcile(fleet: Fleet, state: SetState) -> float:
         state.prepared = None
         prepared = await _prepare(fleet, state, resource, problem)
         if prepared is None:
-            return HURRY
+            # What never had an address never had a pod: nothing has to be drained.
+            return await _deleted(fleet, state) if state.deleting and _current(fleet, state) is None else HURRY
         state.prepared = made_of, prepared
     wanted = state.prepared[1]
     seen = await _observe(fleet, state, resource)

@@ -22,6 +22,8 @@ from sipfleet.plan.types import SrvRecord
 
 log = logging.getLogger("sipfleet.dns")
 
+COMPARE = 300.0
+"""Seconds after which a zone is compared with what should stand in it although nothing changed here."""
 AGAIN = 10.0
 """Seconds until a publication that failed is tried again."""
 
@@ -34,9 +36,19 @@ class Zones:
         self._api = api
         self._events = events
         self._changed = changed
-        self._tasks: dict[SetKey, asyncio.Task[None]] = {}
+        self._tasks: dict[SetKey, asyncio.Task[bool]] = {}
         self._rest: dict[SetKey, float] = {}
         """Loop time before which a set that failed is not tried again."""
+        self._checked: dict[SetKey, float] = {}
+        """Loop time of the last publication without a problem."""
+
+    def due(self, state: SetState, cluster: SipCluster) -> bool:
+        """Whether an outside zone has to be compared again: what stands there is not known to this operator, or was
+        known some time ago and somebody may have changed it."""
+        if cluster.spec.dns.rfc2136 is None and cluster.spec.dns.external_dns is None:
+            return False
+        last = self._checked.get(state.key)
+        return last is None or asyncio.get_running_loop().time() - last > COMPARE
 
     def publish(self, state: SetState, cluster: SipCluster, records: tuple[SrvRecord, ...]) -> None:
         """These records are to be all that this cluster publishes; returns at once."""
@@ -52,26 +64,30 @@ class Zones:
         task = self._tasks.get(state.key)
         if task is not None:
             await asyncio.wait([task])
-        await self._publish(state, cluster, ())
-        return not state.published
+        return await self._publish(state, cluster, ())
 
     async def close(self) -> None:
         for task in self._tasks.values():
             task.cancel()
 
-    async def _publish(self, state: SetState, cluster: SipCluster, records: tuple[SrvRecord, ...]) -> None:
+    async def _publish(self, state: SetState, cluster: SipCluster, records: tuple[SrvRecord, ...]) -> bool:
+        """-> whether exactly these records stand now."""
         try:
             stands, problems = await self._write(state, cluster, records)
         except (ApiError, dns.DnsError) as error:
             stands, problems = None, [("DnsFailed", str(error))]
         for reason, message in problems:
             await self._events.add(state.key, state.uid, reason, message, warning=True)
+        now = asyncio.get_running_loop().time()
         if problems:
-            self._rest[state.key] = asyncio.get_running_loop().time() + AGAIN
+            self._rest[state.key] = now + AGAIN
+        elif stands is not None:
+            self._checked[state.key] = now
         if stands is not None and stands != state.published:
             state.published = stands
             await self._events.add(state.key, state.uid, "Published", f"{len(stands)} SRV records")
         self._changed(state.key)
+        return stands == records and not problems
 
     async def _write(
         self, state: SetState, cluster: SipCluster, records: tuple[SrvRecord, ...]

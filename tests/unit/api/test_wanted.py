@@ -19,12 +19,12 @@ IN_PLACE: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (CLUSTER, {"dns": {"ttl": 5}}),
     (CLUSTER, {"dns": {"zone": "test", "rfc2136": {"server": "192.0.2.53", "tsigSecretRef": {"name": "key"}}}}),
     (CLUSTER, {"dns": {"externalDNS": {}}}),
-    (CLUSTER, {"mediaPools": ["media"]}),
     (POOL, {"replicas": 3}),
     (POOL, {"rollout": {"migrateAfter": 300}}),
 ]
 ROLLS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (CLUSTER, {"capacity": 100}),
+    (CLUSTER, {"mediaPools": ["media"]}),
     (CLUSTER, {"listeners": [{"name": "udp", "port": 5062}]}),
     (CLUSTER, {"exposure": {"type": "virtualIP", "address": "192.0.2.1"}}),
     (CLUSTER, {"version": "0.2.0"}),
