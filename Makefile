@@ -1,6 +1,6 @@
 # Every target does its own set-up; a target that is set up already starts at once. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-proxy bench-relay bench-idle images e2e e2e-all e2e-cluster e2e-cluster-down fresh clean
+.PHONY: help demo test lint bench bench-proxy bench-relay bench-idle bench-operator images e2e e2e-all e2e-cluster e2e-cluster-down fresh clean
 
 help:           ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):[^#]*## */  make \1\t/' | expand -t 26
@@ -24,6 +24,9 @@ bench-relay:    ## CPU per packet beside rtpengine
 
 bench-idle:     ## memory and CPU of the README's cluster with nothing to do
 	@scripts/bench.sh idle
+
+bench-operator: ## reaction, CPU and memory of the operator with 1,000 pods on a real API server (builds one at first)
+	@scripts/bench.sh operator
 
 images:         ## container images as archives in dist/images (buildah on a base of debootstrap, as root)
 	@scripts/images.sh

@@ -320,9 +320,8 @@ async def measure(bench: Bench, stack: contextlib.ExitStack) -> dict[str, object
         bench.memory = max(bench.memory, memory_mb(operator.pid))
         for edit in sorted(edits, key=lambda one: one.sent - one.acted.result())[:3]:
             waited = edit.acted.result() - edit.sent
-            say(
-                f"slowest: {edit.kind} {'/'.join(edit.owner)} {edit.before} to {edit.after} at {edit.at}: {waited:.2f} s"
-            )
+            what = f"{edit.kind} {'/'.join(edit.owner)} {edit.before} to {edit.after}"
+            say(f"slowest: {what} at {edit.at}: {waited:.2f} s")
         say(f"{len(edits)} edits: p99 {quantile(reactions, 0.99):.2f} s, median {quantile(reactions, 0.5):.2f} s")
         await bench.pods.end()
         redis.terminate()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from itertools import count
 
 from common import BenchError
@@ -277,19 +277,27 @@ class Churn:
         await asyncio.gather(self._ours(), self._others())
 
     async def _ours(self) -> None:
-        while True:
-            await asyncio.sleep(60 / (self._share * max(1, len(self._cluster.pods))))
+        async for _ in _beats(60 / (self._share * len(self._cluster.pods))):
             key = random.choice(list(self._cluster.pods))
             await self._client.request("DELETE", f"/api/v1/namespaces/{key[0]}/pods/{key[1]}", missing_ok=True)
             self.replaced += 1
 
     async def _others(self) -> None:
-        while True:
-            await asyncio.sleep(60 / (self._share * len(self._foreign)))
+        async for _ in _beats(60 / (self._share * len(self._foreign))):
             namespace, number = random.choice(self._foreign)
             await self._client.request("DELETE", f"/api/v1/namespaces/{namespace}/pods/web-{number}")
             await make_foreign(self._client, namespace, number)
             self.replaced_foreign += 1
+
+
+async def _beats(interval: float) -> AsyncIterator[None]:
+    """One each `interval` seconds, however long what is done in between takes."""
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    while True:
+        due += interval
+        await asyncio.sleep(max(0.0, due - loop.time()))
+        yield
 
 
 async def make_foreign(client: Client, namespace: str, number: int) -> None:

@@ -121,6 +121,12 @@ class Fleet:
         self._tasks = [asyncio.ensure_future(watch.run()) for watch in watches]
         await asyncio.gather(*(watch.synced.wait() for watch in watches))
 
+    async def blind(self) -> None:
+        """Returns when a watch has ended, which only a fault in it can do: who does not see must not act."""
+        ended, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            log.error("a watch ended: %r", task.exception())
+
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()

@@ -4,6 +4,7 @@ and a few workers pass over the sets whose turn it is."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 import traceback
@@ -26,6 +27,8 @@ WORKERS = 16
 """Passes at a time: they mostly wait for the API server."""
 FAILED = 2.0
 """Seconds until a pass that failed is tried again; doubled with each failure up to a minute."""
+COLLECT = (50_000, 20, 50)
+"""Thresholds of the garbage collector: each read of the store is thousands of short-lived lists."""
 LIVENESS = "http://0.0.0.0:8080/healthz"
 
 
@@ -66,11 +69,16 @@ class Operator:
             for kind, manifest in self._early:
                 fleet.set_changed(kind, manifest)
             self._early.clear()
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*COLLECT)
             log.info("watches %s", ", ".join(self._settings.namespaces) or "all namespaces")
             workers = [asyncio.ensure_future(self._work(fleet)) for _ in range(WORKERS)]
             lost = asyncio.ensure_future(leadership.lost.wait())
-            await asyncio.wait([stop, lost], return_when=asyncio.FIRST_COMPLETED)
-            self.failed = leadership.lost.is_set()
+            blind = asyncio.ensure_future(fleet.blind())
+            await asyncio.wait([stop, lost, blind], return_when=asyncio.FIRST_COMPLETED)
+            self.failed = leadership.lost.is_set() or blind.done()
+            blind.cancel()
             for worker in workers:
                 worker.cancel()
             await fleet.close()

@@ -122,7 +122,7 @@ def _matter(view: LeaseView | None) -> frozenset[object]:
     """What leases say but for the number of calls; that a pod is empty matters only when it is to be."""
     return frozenset(
         (
-            one.id,
+            name,
             one.capacity,
             one.cordoned,
             one.draining,
@@ -130,5 +130,5 @@ def _matter(view: LeaseView | None) -> frozenset[object]:
             one.version,
             one.ready,
         )
-        for one in (view.leases.values() if view is not None else ())
+        for name, one in (view.leases.items() if view is not None else ())
     )
