@@ -58,8 +58,8 @@ def test_strangers_are_bounded_and_asked_only_at_the_address_of_the_client(
         now += gap
         strangers.came(source, now)
         assert len(strangers._order) <= MAX_STRANGERS
-        assert sum(map(len, strangers._hosts.values())) == len(strangers._order)
-        assert len(strangers._hosts[source[0]]) <= MAX_AT_ONE
+        assert sum(map(len, strangers.hosts.values())) == len(strangers._order)
+        assert len(strangers.hosts[source[0]]) <= MAX_AT_ONE
     for source, _ in packets[:20]:
         strangers.asked_for(b"BYE \r\n\r\n", source, 0.0, now)
         asked = strangers.asked_for(b"BYE \r\n\r\n", source, 0.0, now)

@@ -53,6 +53,7 @@ MIN_MESSAGE = 16
 ANSWERED = 180.0
 """Seconds in which a response answers what we sent directly (RFC 3261 timer C); later it says where it arrives."""
 TICK = 1.0
+NEVER = float("-inf")
 FORGET_EVERY = 10.0
 
 
@@ -118,7 +119,7 @@ class Flows:
         seen = self._mine[listener].get(target)
         if seen is not None:
             self._node.out.append(Send(data, target, listener))
-            if self._strangers:
+            if self._strangers.hosts:
                 self._ask_strangers(data, target, listener, seen)
             return
         other = self._elsewhere[listener].get(target)
@@ -160,9 +161,9 @@ class Flows:
         """From a source that we do not hold."""
         node = self._node
         if data[:8] == b"SIP/2.0 ":
-            if self._strangers.disowns(data, source, node.now):
+            if self._strangers.asked and self._strangers.disowns(data, source, node.now):
                 return False
-            if node.now - self._direct.get(source, float("-inf")) < ANSWERED:
+            if node.now - self._direct.get(source, NEVER) < ANSWERED:
                 return True  # it answers what we sent, and does not say where the source's own packets arrive
         other = self._elsewhere[listener].get(source)
         if other is not None or source in node.router.addresses:
@@ -275,7 +276,7 @@ class Flows:
 
     def _directly(self, data: bytes, target: Address, listener: int) -> None:
         node = self._node
-        if data[:8] != b"SIP/2.0 ":
+        if data[:8] != b"SIP/2.0 " and node.now - self._direct.get(target, NEVER) >= TICK:
             if self._direct.pop(target, None) is None and len(self._direct) >= MAX_GUESTS:
                 del self._direct[next(iter(self._direct))]
             self._direct[target] = node.now
@@ -431,5 +432,8 @@ class Flows:
 
 
 def _welcomes(data: bytes) -> bool:
-    """Whether a message makes its receiver a client: a request, or a response that is no refusal."""
-    return data[:8] != b"SIP/2.0 " or data[8:9] in (b"1", b"2")
+    """Whether a message makes its receiver a client: a request, or a response that is no refusal.
+
+    An OPTIONS is answered to everybody: scanners, and probes from another port each time.
+    """
+    return data[:8] != b"SIP/2.0 " or (data[8:9] in (b"1", b"2") and b" OPTIONS\r\n" not in data)

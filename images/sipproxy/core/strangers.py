@@ -23,42 +23,39 @@ class Strangers:
     """Bounded tables; `LIFE` after their last packet strangers are forgotten."""
 
     def __init__(self) -> None:
-        self._hosts: dict[str, dict[Address, tuple[float, float]]] = {}
+        self.hosts: dict[str, dict[Address, tuple[float, float]]] = {}
         """Address -> source -> its first and its last packet."""
         self._order: dict[Address, None] = {}
         """All, the one that was silent for longest first."""
         self._sent: dict[bytes, None] = {}
         """Messages that were sent once already."""
-        self._asked: dict[Address, float] = {}
+        self.asked: dict[Address, float] = {}
         """Who was sent what may be another's -> when."""
-
-    def __bool__(self) -> bool:
-        return bool(self._hosts)
 
     def came(self, source: Address, now: float) -> None:
         """A keepalive from a source that nobody knows."""
-        there = self._hosts.setdefault(source[0], {})
+        there = self.hosts.setdefault(source[0], {})
         first, last = there.get(source, (now, now))
         if now - last >= LIFE:
             first = now
         elif source not in there and (len(there) >= MAX_AT_ONE or len(self._order) >= MAX_STRANGERS):
             self.forget(next(iter(there)) if len(there) >= MAX_AT_ONE else next(iter(self._order)))
-            there = self._hosts.setdefault(source[0], {})
+            there = self.hosts.setdefault(source[0], {})
         there[source] = first, now
         self._order.pop(source, None)
         self._order[source] = None
 
     def forget(self, source: Address) -> None:
         """It is known now, or too many are there."""
-        there = self._hosts.get(source[0])
+        there = self.hosts.get(source[0])
         if there is not None and there.pop(source, None) is not None:
             del self._order[source]
             if not there:
-                del self._hosts[source[0]]
+                del self.hosts[source[0]]
 
     def asked_for(self, data: bytes, client: Address, since: float, now: float) -> list[Address]:
         """To whom else an unanswered message for a client goes that was last heard at `since`."""
-        there = self._hosts.get(client[0])
+        there = self.hosts.get(client[0])
         if there is None:
             return []
         response = data[:8] == b"SIP/2.0 "
@@ -73,12 +70,12 @@ class Strangers:
         if response:
             return found if len(found) == 1 else []
         for source in found:
-            if self._asked.pop(source, None) is None and len(self._asked) >= MAX_STRANGERS:
-                del self._asked[next(iter(self._asked))]
-            self._asked[source] = now
+            if self.asked.pop(source, None) is None and len(self.asked) >= MAX_STRANGERS:
+                del self.asked[next(iter(self.asked))]
+            self.asked[source] = now
         return found
 
     def disowns(self, data: bytes, source: Address, now: float) -> bool:
         """Whether a response only says that its sender was not meant."""
-        asked = self._asked.get(source)
+        asked = self.asked.get(source)
         return asked is not None and now - asked < LIFE and data[8:9] != b"2"

@@ -418,6 +418,7 @@ def test_noise_and_refused_requests_are_told_to_nobody(world: World) -> None:
     for i in range(300):
         source = (f"127.9.0.{i % 250}", 1024 + i)
         one.hear(request("INVITE", "sip:x@elsewhere.test", branch=f"n{i}", source=source), source)
+        one.hear(request("OPTIONS", "sip:example.com", branch=f"o{i}", source=source), source)
         one.hear(PING, (f"127.8.0.{i % 250}", 5060))
         one.hear(b"\x00" * 400, (f"127.7.0.{i % 250}", 5060))
     world.advance(3)
