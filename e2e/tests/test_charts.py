@@ -134,7 +134,7 @@ def test_no_right_is_more_than_what_the_operator_does(helm: Helm, arguments: tup
     rights = set().union(*(allowed(role) for role in roles))
     assert not [right for right in rights if "*" in right]
     assert {verb for _, resource, verb in rights if resource == "secrets"} == {"get", "create", "patch", "delete"}
-    for resource in ("nodes", "namespaces", "customresourcedefinitions", "endpointslices"):
+    for resource in ("nodes", "namespaces", "customresourcedefinitions"):
         assert {verb for _, name, verb in rights if name == resource} <= {"get", "list", "watch"}
     assert not [right for right in rights if right[0] == "rbac.authorization.k8s.io" or "/exec" in right[1]]
     # A manifest belongs to its user: the operator adds finalizers, and writes status.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sipfleet.api import SipCluster
 from sipfleet.kubernetes import names, observe, pods
+from sipfleet.kubernetes.avoid import avoid
 from sipfleet.kubernetes.client import PODS, ApiError, Object
 from sipfleet.kubernetes.fleet import Fleet
 from sipfleet.kubernetes.layout import SetLayout, layout
@@ -137,6 +138,10 @@ class Execution:
             await self._tell("Replacing", f"pod/{name} is dead ({slot.message or 'no lease, no answer'})", warning=True)
         else:
             await self._tell("Replacing", f"pod/{name} ends for revision {action.revision}")
+        node = self._fleet.node_of(pod)
+        if forced and node is not None and not isinstance(action, Cut):
+            made_of = self._fleet.templates[self._state.key][self._decided.status.revision]
+            await avoid(self._fleet, self._state.key.namespace, node, made_of["spec"]["containers"][0]["image"])
         await self._fleet.api.delete(PODS, self._state.key.namespace, name, action.uid, grace=0 if forced else None)
 
     async def _labels(self) -> None:

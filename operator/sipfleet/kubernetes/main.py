@@ -15,6 +15,7 @@ import kopf
 from kopf._core.engines.peering import Identity
 
 from sipfleet.api.common import GROUP, VERSION_NAME
+from sipfleet.kubernetes.avoid import sweep
 from sipfleet.kubernetes.client import Api, ApiError
 from sipfleet.kubernetes.fleet import Fleet
 from sipfleet.kubernetes.leader import Leadership
@@ -74,6 +75,7 @@ class Operator:
             gc.set_threshold(*COLLECT)
             log.info("watches %s", ", ".join(self._settings.namespaces) or "all namespaces")
             workers = [asyncio.ensure_future(self._work(fleet)) for _ in range(WORKERS)]
+            workers.append(asyncio.ensure_future(sweep(fleet)))
             lost = asyncio.ensure_future(leadership.lost.wait())
             blind = asyncio.ensure_future(fleet.blind())
             await asyncio.wait([stop, lost, blind], return_when=asyncio.FIRST_COMPLETED)

@@ -100,7 +100,8 @@ def slim_node(node: Object) -> Object:
                 {"type": "Ready", "status": c.get("status")}
                 for c in node.get("status", {}).get("conditions") or []
                 if c["type"] == "Ready"
-            ]
+            ],
+            "addresses": node.get("status", {}).get("addresses") or [],
         },
     }
 
@@ -122,6 +123,11 @@ def must_leave(node: Object | None, tolerated: frozenset[str] = frozenset()) -> 
 def node_ready(node: Object | None) -> bool:
     """Whether the node's kubelet reports that it is ready; a node that is gone is not."""
     return node is not None and any(c.get("status") == "True" for c in node["status"]["conditions"])
+
+
+def node_address(node: Object) -> str | None:
+    """The address at which the node's kubelet listens."""
+    return next((a["address"] for a in node["status"]["addresses"] if a.get("type") == "InternalIP"), None)
 
 
 def phase_of(pod: Object, node: Object | None) -> tuple[Phase, str]:

@@ -85,6 +85,7 @@ def pod_template(resource: SipCluster | MediaPool, revision: str, settings: Sett
                 "fsGroup": USER,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
+            "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [_no_tombstone()]}},
             "topologySpreadConstraints": [
                 _spread(key, "kubernetes.io/hostname"),
                 _spread(key, "topology.kubernetes.io/zone"),
@@ -101,6 +102,11 @@ def pod_template(resource: SipCluster | MediaPool, revision: str, settings: Sett
             "volumes": _volumes(resource, key, revision),
         },
     }
+
+
+def _no_tombstone() -> Object:
+    """Not on a node that has just died (`sipfleet.kubernetes.avoid`)."""
+    return {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {names.AVOID: "true"}}}
 
 
 def _spread(key: SetKey, topology: str) -> Object:
