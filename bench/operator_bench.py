@@ -46,6 +46,7 @@ API = "/apis/sipfleet.io/v1alpha1"
 PLURALS = {"SipCluster": "sipclusters", "MediaPool": "mediapools"}
 CLUSTERS, CLUSTER_PODS, POOL_PODS = 5, 4, 5
 """SipClusters in a namespace, pods of each, pods of its MediaPool: 25 pods."""
+BASE = {"SipCluster": CLUSTER_PODS, "MediaPool": POOL_PODS}
 FOREIGN_NAMESPACES = 20
 CHURN = 0.01
 """Of all pods, each minute."""
@@ -216,10 +217,10 @@ class Bench:
         done = []
         for _ in range(self.options.edits):
             free = [one for one in self.replicas if one[1] not in self.edits.open]
-            kind, owner = random.choice(free)
+            grown = [one for one in free if self.replicas[one] > BASE[one[0]]]
+            kind, owner = random.choice(grown if len(done) % 2 and grown else free)
             before = self.replicas[kind, owner]
-            base = POOL_PODS if kind == "MediaPool" else CLUSTER_PODS
-            edit = Edit(owner, kind, before, before - 1 if before > base else before + 1)
+            edit = Edit(owner, kind, before, before - 1 if before > BASE[kind] else before + 1)
             self.edits.open[owner] = edit
             if edit.after < edit.before:
                 leaving = self.cluster.pods[owner[0], f"{owner[1]}-{edit.before - 1}"]
@@ -265,7 +266,9 @@ async def playing(bench: Bench) -> AsyncIterator[None]:
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The smallest value that at least this share of all does not exceed."""
+    """The smallest value that at least this share of all does not exceed; 0 of nothing."""
+    if not values:
+        return 0.0
     return sorted(values)[max(0, -(-int(share * 1000) * len(values) // 1000) - 1)]
 
 
