@@ -214,7 +214,7 @@ class Bench:
     async def edit_all(self, operator: subprocess.Popen[bytes]) -> list[Edit]:
         """Edits one after the other, each on a set that has none under way."""
         loop = asyncio.get_running_loop()
-        done = []
+        done: list[Edit] = []
         for _ in range(self.options.edits):
             free = [one for one in self.replicas if one[1] not in self.edits.open]
             grown = [one for one in free if self.replicas[one] > BASE[one[0]]]
