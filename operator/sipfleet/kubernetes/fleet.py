@@ -172,7 +172,7 @@ class Fleet:
                 if event == "DELETED" or _mark(kind, found) != state.applied[mark][1]:
                     # Somebody changed what is ours, or the API server filled something in: it is applied again.
                     del state.applied[mark]
-                    state.prepared = None
+                    state.drift += 1
                 elif kind in UNREAD:
                     return
             self.queue.add(key)

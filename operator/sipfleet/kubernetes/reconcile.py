@@ -92,6 +92,7 @@ def _made_of(fleet: Fleet, state: SetState, resource: Resource, problem: tuple[s
     current = _current(fleet, state)
     return (
         state.read_at,
+        state.drift,
         problem,
         state.exposure,
         fleet.members if resource.spec.store.managed is not None else 0,

@@ -57,6 +57,8 @@ class SetState:
     """By name of the pod."""
     applied: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     """(kind, name) -> (what was applied, the mark that the API server gave it)."""
+    drift: int = 0
+    """Goes up when something of what was applied is no longer as it was applied."""
     prepared: tuple[object, Desired] | None = None
     """What the objects around the pods were last made of, and what the planner was told then."""
     revisions: dict[str, tuple[str, Revision | None]] = field(default_factory=dict)
