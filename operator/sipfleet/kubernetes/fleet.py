@@ -150,6 +150,8 @@ class Fleet:
                 self.stores.forget(key)
                 self.templates.pop(key, None)
                 self.keyed.discard(key)
+                if not any(other.namespace == key.namespace for other in self.sets):
+                    self._forget_store(key.namespace)
             return
         if state is None or state.uid != metadata["uid"]:
             self.sets[key] = SetState(key, manifest)
@@ -161,10 +163,23 @@ class Fleet:
                 return
         self.queue.add(key)
 
+    def _forget_store(self, namespace: str) -> None:
+        """The managed store of a namespace goes with its last set, or somebody took a part of it away."""
+        self._passwords.pop(namespace, None)
+        for mark in [mark for mark in self._store_applied if mark[0] == namespace]:
+            del self._store_applied[mark]
+        self.members += 1
+
     def _owned(self, kind: str) -> Callable[[str, Object], None]:
         def changed(event: str, found: Object) -> None:
             metadata = found["metadata"]
-            key = names.owner_of(metadata.get("labels", {}), metadata.get("namespace", ""))
+            namespace = metadata.get("namespace", "")
+            key = names.owner_of(metadata.get("labels", {}), namespace)
+            if event == "DELETED" and metadata.get("labels", {}).get(names.APP_NAME) == store.NAME and kind != "Pod":
+                self._forget_store(namespace)
+                for other in self.sets:
+                    if other.namespace == namespace:
+                        self.queue.add(other)
             if key is None or (state := self.sets.get(key)) is None:
                 return
             mark = (kind, metadata["name"])
@@ -240,6 +255,27 @@ class Fleet:
             if error.status != 409:
                 raise
 
+    async def warm(self) -> None:
+        """What a standby does: it reads the stores, so that it can tell at once whose lease is lost when it leads."""
+        for key, state in list(self.sets.items()):
+            state.read()
+            wanted = state.resource.spec.store if state.resource is not None else None
+            if wanted is None or self.stores.reader(key) is not None:
+                continue
+            if wanted.url is not None:
+                self.stores.use(key, wanted.url)
+            elif (password := await self._password(key.namespace)) is not None:
+                self.stores.use(key, store.store_url(key.namespace, store.encoded(password)))
+
+    async def _password(self, namespace: str) -> str | None:
+        """The managed store's password; None while there is none."""
+        if namespace not in self._passwords:
+            found = await self.api.get(SECRETS, namespace, names.STORE_SECRET)
+            if found is None:
+                return None
+            self._passwords[namespace] = b64decode(found["data"][names.STORE_SECRET_KEY]).decode()
+        return self._passwords[namespace]
+
     async def managed_store(self, namespace: str) -> str | None:
         """The store of a namespace is there, owned by all sets that use it; -> its password."""
         owners = [
@@ -253,10 +289,9 @@ class Fleet:
             return self._passwords.get(namespace)
         if namespace not in self._passwords:
             await self.create_once(store.password_secret(namespace, secrets.token_hex(24)))
-            found = await self.api.get(SECRETS, namespace, names.STORE_SECRET)
-            if found is None:
-                return None
-            self._passwords[namespace] = b64decode(found["data"][names.STORE_SECRET_KEY]).decode()
+        password = await self._password(namespace)
+        if password is None:
+            return None
         secret = store.password_secret(namespace, "")
         secret.pop("stringData")
         secret["metadata"]["ownerReferences"] = [dict(o, controller=False, blockOwnerDeletion=False) for o in owners]
@@ -266,7 +301,7 @@ class Fleet:
             if self._store_applied.get(mark) != text:
                 await self.api.apply(body)
                 self._store_applied[mark] = text
-        return self._passwords[namespace]
+        return password
 
 
 class Index:

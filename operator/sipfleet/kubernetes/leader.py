@@ -13,10 +13,10 @@ from sipfleet.kubernetes.settings import Settings
 log = logging.getLogger("sipfleet.leader")
 
 NAME = "sipfleet-operator"
-LIFE = 15
+LIFE = 6
 """Seconds after which a leader that does not renew is one no more."""
-RENEW = 5.0
-RETRY = 2.0
+RENEW = 2.0
+RETRY = 1.0
 
 
 class Leadership:

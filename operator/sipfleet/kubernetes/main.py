@@ -30,6 +30,8 @@ FAILED = 2.0
 """Seconds until a pass that failed is tried again; doubled with each failure up to a minute."""
 COLLECT = (50_000, 20, 50)
 """Thresholds of the garbage collector: each read of the store is thousands of short-lived lists."""
+WARM = 5.0
+"""Seconds between two looks of a standby for stores to read."""
 LIVENESS = "http://0.0.0.0:8080/healthz"
 
 
@@ -58,18 +60,21 @@ class Operator:
         api = await Api.connect()
         leadership = Leadership(api, self._settings)
         try:
-            acquire = asyncio.ensure_future(leadership.acquire())
-            stop = asyncio.ensure_future(self.stop.wait())
-            await asyncio.wait([acquire, stop], return_when=asyncio.FIRST_COMPLETED)
-            if self.stop.is_set():
-                acquire.cancel()
-                return
             fleet = Fleet(api, self._settings)
             await fleet.start()
             self.fleet = fleet
             for kind, manifest in self._early:
                 fleet.set_changed(kind, manifest)
             self._early.clear()
+            acquire = asyncio.ensure_future(leadership.acquire())
+            warm = asyncio.ensure_future(_warm(fleet))
+            stop = asyncio.ensure_future(self.stop.wait())
+            await asyncio.wait([acquire, stop], return_when=asyncio.FIRST_COMPLETED)
+            warm.cancel()
+            if self.stop.is_set():
+                acquire.cancel()
+                await fleet.close()
+                return
             gc.collect()
             gc.freeze()
             gc.set_threshold(*COLLECT)
@@ -130,6 +135,16 @@ class NoDiff(kopf.DiffBaseStorage):
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
         return None
+
+
+async def _warm(fleet: Fleet) -> None:
+    """While another operator leads."""
+    while True:
+        try:
+            await fleet.warm()
+        except ApiError as error:
+            log.warning("standby: %s", error)
+        await asyncio.sleep(WARM)
 
 
 def registry(operator: Operator) -> kopf.OperatorRegistry:
