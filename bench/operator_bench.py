@@ -277,9 +277,6 @@ async def measure(bench: Bench, stack: contextlib.ExitStack) -> dict[str, object
     say("definitions, nodes and the pods of others")
     await bench.client.ready()
     await bench.set_scene()
-    for pid in bench.plane.pids:
-        pin(pid, {LOAD_CORE})
-    pin_self(LOAD_CORE)
     redis = stack.enter_context(redis_server(bench.work))
     environment = {
         "KUBECONFIG": str(bench.plane.kubeconfig),
@@ -309,6 +306,9 @@ async def measure(bench: Bench, stack: contextlib.ExitStack) -> dict[str, object
                 raise BenchError(f"not everything was ready in time:\n{log.read_text()[-2000:]}")
             await asyncio.sleep(1.0)
         start = time.monotonic() - began
+        for pid in bench.plane.pids:
+            pin(pid, {LOAD_CORE})
+        pin_self(LOAD_CORE)
         say(f"{len(bench.cluster.pods)} pods serve after {start:.0f} s; {bench.options.settle:g} s to settle")
         churn = Churn(bench.client, bench.cluster, bench.foreign, CHURN)
         churning = asyncio.ensure_future(churn.run())
@@ -403,7 +403,7 @@ def main() -> int:
     options.add_argument("--edits", type=int, default=200)
     options.add_argument("--namespaces", type=int, default=40, help="of 6 sets and 25 pods each")
     options.add_argument("--foreign", type=int, default=10_000)
-    options.add_argument("--patience", type=float, default=180.0, help="seconds until all pods have to serve")
+    options.add_argument("--patience", type=float, default=300.0, help="seconds until all pods have to serve")
     options.add_argument("--keep", metavar="DIRECTORY", help="work there and leave logs and kubeconfig")
     options.add_argument(
         "--under", type=str.split, default=[], help="a command that runs the operator, such as a profiler"
