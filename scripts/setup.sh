@@ -2,7 +2,7 @@
 # scripts/setup.sh demo|test|e2e: makes everything that the goal needs, and nothing else.
 #
 #   demo   a virtual environment in .venv with the extra `local` (its wheels bring a redis-server)
-#   test   the same with the extra `dev`, and the peers: Redis, SIPp, Kamailio, rtpengine, Knot, BIND
+#   test   the same with the extra `dev`, and the peers: Redis, SIPp, Kamailio, rtpengine, Knot, BIND, Prometheus
 #   e2e    the extra `dev`, and what the test cluster and its images are made of: containerd, runc, CNI plugins, buildah ...
 #
 # Debian packages are installed when this is root or has sudo; otherwise one message says what to install.
@@ -49,6 +49,7 @@ missing_packages() {
         have rtpengine || echo rtpengine-daemon
         have knotd || echo knot
         have named || echo bind9
+        have prometheus || echo prometheus
         have ip || echo iproute2
         have iptables || echo iptables
         have conntrack || echo conntrack

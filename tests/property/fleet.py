@@ -21,6 +21,7 @@ from sipfleet.plan import (
     FreeCapacity,
     Kind,
     LeaseState,
+    Measured,
     Observed,
     Phase,
     Plan,
@@ -108,6 +109,8 @@ class Fleet:
         self.store_back_at: float = now - 10
         self.no_room_for: int | None = None
         """A pod of this ordinal or a higher one finds no place."""
+        self.metrics: str | None = None
+        """What a monitoring system says: nobody asks it (None), the `truth`, `nothing`, or `lies`."""
         self.drain_orders: dict[int, float] = {}
         self.surging = False
         self.cut_calls = 0
@@ -215,6 +218,7 @@ class Fleet:
     def heal(self) -> None:
         """Nothing more goes wrong."""
         self.no_room_for = None
+        self.metrics = "truth" if self.metrics is not None else None
         self.store_back_at = min(self.store_back_at, self.now)
         for pod in list(self.pods.values()):
             pod.evict = False
@@ -265,7 +269,15 @@ class Fleet:
             address=f"127.101.0.{pod.ordinal + 1}",
             since=pod.since,
             evict=pod.evict,
+            measured=self._measure(pod),
         )
+
+    def _measure(self, pod: Pod) -> Measured | None:
+        if self.metrics is None:
+            return None
+        if self.metrics == "nothing" or not pod.alive:
+            return Measured(None)
+        return Measured(len(pod.calls) if self.metrics == "truth" else self.random.choice((None, 0, 1, CAPACITY, 99)))
 
     # -- what the planner does ----------------------------------------------------------------------------------------
 

@@ -47,6 +47,10 @@ def no_room(ordinal: int) -> Event:
     return lambda fleet: setattr(fleet, "no_room_for", ordinal)
 
 
+def measured(metrics: str | None) -> Event:
+    return lambda fleet: setattr(fleet, "metrics", metrics)
+
+
 CALLS = st.builds(calls, st.integers(1, 8), st.sampled_from((20, 100, 400)))
 EDITS = st.one_of(
     st.builds(lambda n: edited(replicas=n, autoscale=None), ORDINALS),
@@ -66,6 +70,7 @@ FAULTS = st.one_of(
     st.builds(on, st.sampled_from(("kill", "lose_node", "hang", "evict", "terminate")), ORDINALS),
     st.builds(lambda seconds: on("lose_store", seconds), st.sampled_from((2, 20, 100))),
     st.builds(no_room, ORDINALS),
+    st.builds(measured, st.sampled_from((None, "truth", "nothing", "lies"))),
     st.just(on("heal")),
 )
 TIME = st.builds(lambda seconds: on("pass_time", seconds), st.sampled_from((0.5, 1, 5, 20, 70)))
@@ -202,6 +207,28 @@ def test_the_count_follows_the_calls_and_stays_between_min_and_max(
     if fleet.status.rolling is None:  # a scale-in waits for the roll, and the roll for its calls
         assert fleet.status.replicas == max(rule.min, needed(fleet.calls, CAPACITY, rule.free_capacity))
     fleet.run(1200)
+    assert sorted(fleet.pods) == list(range(rule.min))
+
+
+@settings(max_examples=25)
+@given(KINDS, SEEDS, LOADS)
+def test_nothing_is_scaled_down_while_measurements_are_missing_and_all_is_once_they_are_back(
+    kind: Kind, seed: int, loads: list[tuple[int, float]]
+) -> None:
+    rule = automatic(1, 6)
+    fleet = Fleet(wanted(kind, replicas=None, autoscale=rule), seed)
+    measured("truth")(fleet)
+    calls(12, 60)(fleet)
+    fleet.run(20)
+    measured("nothing")(fleet)
+    for calls_now, seconds in loads:
+        before = fleet.status.replicas or 0
+        calls(calls_now, seconds)(fleet)
+        fleet.run(20)
+        assert before <= (fleet.status.replicas or 0) <= rule.max
+        assert (fleet.status.replicas or 0) >= min(needed(fleet.calls, CAPACITY, rule.free_capacity), before + 4)
+    measured("truth")(fleet)
+    fleet.run(1000)
     assert sorted(fleet.pods) == list(range(rule.min))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from .fields import PERCENT, STORE_URL, VERSION, IpAddress, Label, Rule, Seconds, SpecModel, WireModel, whole
+from .fields import HTTP_URL, PERCENT, STORE_URL, VERSION, IpAddress, Label, Rule, Seconds, SpecModel, WireModel, whole
 
 GROUP = "sipfleet.io"
 VERSION_NAME = "v1alpha1"
@@ -68,6 +68,17 @@ class ScaleDown(SpecModel):
     """Seconds: the count goes down to the highest count that was needed in this window."""
 
 
+class Prometheus(SpecModel):
+    """Where the number of calls of each pod is read."""
+
+    url: Annotated[str, StringConstraints(pattern=HTTP_URL, max_length=300)]
+    """A server that answers Prometheus' queries, such as `http://prometheus.monitoring:9090`. Credentials do not belong
+    into a manifest."""
+    query: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = None
+    """PromQL that gives one sample per pod, with the pod's name in the label `pod`: dialogs or sessions now. Without
+    it, what the pods of sipfleet say in `GET /metrics`."""
+
+
 class Autoscale(SpecModel):
     """The number of pods follows the calls: a buffer of free capacity is kept."""
 
@@ -81,6 +92,9 @@ class Autoscale(SpecModel):
     """The buffer: a number of dialogs or sessions such as 500, or a part of the whole capacity from "1%" to "99%"."""
     scale_up: ScaleUp = ScaleUp()
     scale_down: ScaleDown = ScaleDown()
+    prometheus: Prometheus | None = None
+    """The load comes from here; without it, from the leases of the pods. A pod without a fresh sample counts as
+    unknown, and nothing is scaled down meanwhile."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("max", "max not less than min", "self.min <= self.max", lambda m: m.min <= m.max),

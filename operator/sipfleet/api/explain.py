@@ -16,6 +16,7 @@ from .fields import (
     DNS_LABEL,
     DOMAIN,
     HOST,
+    HTTP_URL,
     OBJECT_NAME,
     PERCENT,
     PREFIX,
@@ -38,6 +39,7 @@ WORDS = {
     HOST: "a host name or an IP address without a port",
     OBJECT_NAME: "lower-case letters, digits, '-' and '.', as in the name of an object",
     STORE_URL: "redis://HOST:PORT/DB or rediss:// without credentials",
+    HTTP_URL: "http://HOST:PORT/PATH or https:// without credentials and parameters",
     PERCENT: '"1%" to "99%"',
 }
 

@@ -68,11 +68,19 @@ def check_fixed(resources: Iterable[Resource], address: str | None, store: str |
 
 
 def unused(resource: Resource) -> tuple[str, str] | None:
-    """Reason and message for what a manifest asks for and one machine does not do: it publishes into no zone."""
-    if not isinstance(resource, SipCluster):
-        return None
-    dns = resource.spec.dns
-    field = "rfc2136" if dns.rfc2136 is not None else "externalDNS" if dns.external_dns is not None else None
-    if field is None:
-        return None
-    return "DnsNotPublished", f"spec.dns.{field} is ignored: the local runtime only shows records (sipfleet get srv)"
+    """Reason and message for what a manifest asks for and one machine does not do: it publishes into no zone, and knows
+    the load from leases alone."""
+    found = list(_unused(resource))
+    return (found[0][0], "; ".join(text for _, text in found)) if found else None
+
+
+def _unused(resource: Resource) -> Iterator[tuple[str, str]]:
+    if isinstance(resource, SipCluster):
+        dns = resource.spec.dns
+        field = "rfc2136" if dns.rfc2136 is not None else "externalDNS" if dns.external_dns is not None else None
+        if field is not None:
+            told = "the local runtime only shows records (sipfleet get srv)"
+            yield "DnsNotPublished", f"spec.dns.{field} is ignored: {told}"
+    autoscale = resource.spec.autoscale
+    if autoscale is not None and autoscale.prometheus is not None:
+        yield "PrometheusNotRead", "spec.autoscale.prometheus is ignored: the local runtime knows the load from leases"

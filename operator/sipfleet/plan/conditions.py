@@ -11,6 +11,8 @@ from .types import Condition, Desired, LeaseState, Observed, Phase, Probe, SlotO
 
 NOT_PROBED = ("Unknown", "NotProbed", "")
 PROBED = ("EgressAddress", "SourceAddressPreserved")
+METRICS = "MetricsAvailable"
+"""Only of sets whose load is measured by a monitoring system."""
 MOST_NAMED = 5
 """So many pods are named in a message; the rest is counted."""
 
@@ -49,6 +51,8 @@ def _verdicts(desired: Desired, observed: Observed, outcome: Outcome) -> Iterato
     yield "Progressing", _progressing(desired, observed, outcome)
     yield "Degraded", _degraded(desired, observed, outcome)
     yield "StoreAvailable", _store(observed)
+    if METRICS in probes:
+        yield METRICS, _probed(probes[METRICS])
     for kind in PROBED:
         yield kind, _probed(probes.get(kind))
     yield "SurgeBlocked", _surge_blocked(desired, observed, outcome.layout)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .slots import load
+from .slots import scaling_load
 from .types import Autoscale, Desired, FreeCapacity, Recommendation, SetStatus, SlotObservation
 
 
@@ -58,8 +58,8 @@ def _automatic(
 ) -> Count:
     standing = before.replicas if before.replicas is not None else len(slots)
     current = _clamp(standing, autoscale)
-    loads = [load(slot, desired.kind) for slot in slots]
-    wanted = _clamp(needed(sum(n or 0 for n in loads), desired.capacity, autoscale.free_capacity), autoscale)
+    loads = [scaling_load(slot, desired.kind) for slot in slots]
+    wanted = _clamp(needed(sum(n or 0 for n, _ in loads), desired.capacity, autoscale.free_capacity), autoscale)
     earlier = before.recommended if before.recommended is not None else current
     window = _window(before.recommendations, earlier, wanted, now, autoscale.down_window)
     stable = min(max([wanted, *(entry.replicas for entry in window)]), autoscale.max)
@@ -68,7 +68,8 @@ def _automatic(
         replicas = min(stable, current + autoscale.up_pods)
     elif stable < current and not hold_down:
         replicas = stable
-    if None in loads or not {slot.ordinal for slot in slots} >= set(range(max(current, replicas))):
+    known = all(sure for _, sure in loads)
+    if not known or not {slot.ordinal for slot in slots} >= set(range(max(current, replicas))):
         replicas = max(replicas, current)
         wanted = max(wanted, replicas)
         window = tuple(entry for entry in window if entry.replicas > wanted)

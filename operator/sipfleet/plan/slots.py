@@ -75,6 +75,20 @@ def load(slot: SlotObservation, kind: Kind) -> int | None:
     return None
 
 
+def scaling_load(slot: SlotObservation, kind: Kind) -> tuple[int | None, bool]:
+    """(load, whether it may be relied on) where the number of pods is decided.
+
+    What was measured takes the place of the lease's word for a pod that has a process. A pod of which one of the two
+    is missing is not relied on: what is known of it is a reason to grow and no reason to shrink.
+    """
+    said = load(slot, kind)
+    if slot.measured is None or slot.phase in NO_PROCESS:
+        return said, said is not None
+    if slot.measured.load is None:
+        return said, False
+    return slot.measured.load, said is not None
+
+
 def pod_phase(slot: SlotObservation) -> str:
     """The one word for people (`status.pods[].phase`)."""
     if slot.phase is not Phase.RUNNING:

@@ -128,6 +128,14 @@ class Desired:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What a monitoring system says of one pod."""
+
+    load: int | None
+    """Dialogs or sessions now; None when it has no fresh sample of the pod."""
+
+
+@dataclass(frozen=True, slots=True)
 class SlotObservation:
     """One pod as a runtime sees it. A slot without a pod is not listed."""
 
@@ -159,6 +167,8 @@ class SlotObservation:
     """Its node is cordoned or tainted: it must leave although its revision is right."""
     message: str = ""
     """Why it is in this phase, for people."""
+    measured: Measured | None = None
+    """Takes the place of `active` where the number of pods is decided, and nowhere else. None: nobody was asked."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -239,7 +249,8 @@ class SetStatus:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a runtime found out about a condition that only it can probe (`EgressAddress`, `SourceAddressPreserved`)."""
+    """What a runtime found out about a condition that only it can probe (`EgressAddress`, `SourceAddressPreserved`,
+    `MetricsAvailable`)."""
 
     type: str
     status: str

@@ -33,6 +33,23 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], tuple[str, str, str]]] = [
         {"replicas": None, "autoscale": {"min": 1, "max": 2, "freeCapacity": "120%"}},
         ("spec.autoscale.freeCapacity", '"120%"', 'a whole number from 0 to 1000000, or "1%" to "99%"'),
     ),
+    *(
+        (
+            CLUSTER,
+            {"replicas": None, "autoscale": {"min": 1, "max": 2, "prometheus": {"url": url}}},
+            (
+                "spec.autoscale.prometheus.url",
+                f'"{url}"',
+                "http://HOST:PORT/PATH or https:// without credentials and parameters, at most 300 characters",
+            ),
+        )
+        for url in ("ftp://a", "prometheus:9090", "http://me:secret@a:9090", "http://a:9090/?token=b", "http://")
+    ),
+    (
+        POOL,
+        {"replicas": None, "autoscale": {"min": 1, "max": 2, "prometheus": {"url": "http://a", "query": ""}}},
+        ("spec.autoscale.prometheus.query", '""', "a text, at most 1000 characters"),
+    ),
     (CLUSTER, {"domains": None}, ("spec.domains", "nothing", "a list of 1 to 64 entries")),
     (CLUSTER, {"domains": []}, ("spec.domains", "an empty list", "a list of 1 to 64 entries")),
     (CLUSTER, {"domains": ["a", "a"]}, ("spec.domains", '["a", "a"]', "each domain once")),

@@ -13,6 +13,7 @@ from tests.unit.api.manifests import CLUSTER, POOL, changed
 IN_PLACE: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (CLUSTER, {"replicas": 5}),
     (CLUSTER, {"replicas": None, "autoscale": {"min": 1, "max": 3}}),
+    (CLUSTER, {"replicas": None, "autoscale": {"min": 1, "max": 3, "prometheus": {"url": "http://192.0.2.9:9090"}}}),
     (CLUSTER, {"domains": ["example.test", "voice.example.test"]}),
     (CLUSTER, {"routing": {"routes": [{"name": "a", "targets": ["sip:127.0.0.1:7070"]}]}}),
     (CLUSTER, {"rollout": {"surge": 2, "drainTimeout": 60}}),

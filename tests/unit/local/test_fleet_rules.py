@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sipfleet.api import ManifestError, Resource, load_manifests
+from sipfleet.api import ManifestError, Resource, load_manifests, validated
 from sipfleet.local.manifests import check_fixed, check_fleet, unused
 
 
@@ -39,6 +39,18 @@ def test_a_zone_to_publish_in_is_said_to_be_unused_here() -> None:
         told = f"spec.dns.{field} is ignored: the local runtime only shows records (sipfleet get srv)"
         assert unused(resource) == ("DnsNotPublished", told)
     assert [unused(resource) for resource in (*cluster(more=", dns: {ttl: 5}"), *pool())] == [None, None]
+
+
+def test_a_prometheus_is_said_to_be_unused_here_beside_what_else_is() -> None:
+    told = "spec.autoscale.prometheus is ignored: the local runtime knows the load from leases"
+    wire = pool()[0].to_wire()
+    wire["spec"] = {"autoscale": {"min": 1, "max": 2, "prometheus": {"url": "http://192.0.2.9:9090"}}}
+    assert unused(validated(wire)) == ("PrometheusNotRead", told)
+    wire = cluster(more=", dns: {externalDNS: {}}")[0].to_wire()
+    wire["spec"] |= {"autoscale": {"min": 1, "max": 2, "prometheus": {"url": "http://192.0.2.9:9090"}}}
+    del wire["spec"]["replicas"]
+    reason, message = unused(validated(wire)) or ("", "")
+    assert (reason, message.split("; ")[1]) == ("DnsNotPublished", told)
 
 
 def test_a_pool_that_runs_already_may_be_named() -> None:

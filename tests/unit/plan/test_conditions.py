@@ -37,6 +37,11 @@ def test_what_nothing_probes_is_unknown_not_true() -> None:
         assert judged(kind, observed) == ("Unknown", "NotProbed", "")
 
 
+def test_a_set_that_is_measured_says_whether_measurements_come() -> None:
+    probe = Probe("MetricsAvailable", "False", "PrometheusUnavailable", "http://192.0.2.9: no answer")
+    assert judged("MetricsAvailable", look(pod(0), probes=(probe,))) == (probe.status, probe.reason, probe.message)
+
+
 def test_a_settled_set_is_ready_and_quiet() -> None:
     observed = look(pod(0), pod(1))
     statuses = {kind: judged(kind, observed)[0] for kind in TYPES}

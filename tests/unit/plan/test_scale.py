@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sipfleet.plan import FreeCapacity, LeaseState, Phase, Recommendation, SetStatus, SlotObservation
+from sipfleet.plan import FreeCapacity, LeaseState, Measured, Phase, Recommendation, SetStatus, SlotObservation
 from sipfleet.plan.scale import Count, decide_count, needed
 from tests.unit.plan.scenes import NOW, pod, rule, unborn, wish
 
@@ -143,3 +143,42 @@ def test_a_set_that_becomes_automatic_goes_on_from_where_it_is() -> None:
 def test_a_clock_that_was_set_back_does_not_stop_growth() -> None:
     status = SetStatus(replicas=1, recommended=1, last_scale_up_time=NOW + 5000)
     assert count(*pods(10), status=status).replicas == 2
+
+
+def test_what_was_measured_takes_the_place_of_the_lease_for_the_count_alone() -> None:
+    standing = SetStatus(replicas=3, recommended=3)
+    busy = [replace(slot, measured=Measured(10)) for slot in pods(0, 0, 0)]
+    assert count(*busy, status=standing).recommended == 4
+    idle = [replace(slot, measured=Measured(0)) for slot in pods(9, 9, 9)]
+    assert count(*idle, status=replace(standing, recommended=1)).replicas == 1
+
+
+@pytest.mark.parametrize(
+    "slot",
+    [
+        pod(2, measured=Measured(None)),
+        pod(2, lease=LeaseState.UNKNOWN, active=None, measured=Measured(0)),
+        pod(2, lease=LeaseState.LOST, active=3, measured=Measured(0)),
+        pod(2, lease=LeaseState.NONE, serving=False, measured=Measured(None)),
+    ],
+    ids=["no sample", "store away", "lease lost", "has just come up"],
+)
+def test_a_pod_without_a_sample_or_without_a_lease_is_unknown_and_nothing_is_scaled_down(slot: SlotObservation) -> None:
+    known = [replace(one, measured=Measured(0)) for one in pods(0, 0)]
+    status = SetStatus(replicas=3, recommended=1)
+    decided = count(*known, slot, status=status, now=NOW + 1000)
+    assert (decided.replicas, decided.recommended, decided.recommendations) == (3, 3, ())
+    assert count(*known, pod(2, measured=Measured(0)), status=status, now=NOW + 1000).replicas == 1
+
+
+def test_without_samples_it_still_grows_by_what_the_leases_say() -> None:
+    silent = [replace(slot, measured=Measured(None)) for slot in pods(10, 10)]
+    assert count(*silent, status=SetStatus(replicas=2, recommended=2)).replicas == 3
+
+
+def test_a_slot_without_a_process_needs_no_sample() -> None:
+    coming = unborn(1, measured=Measured(None))
+    known = pod(0, active=1, measured=Measured(1))
+    assert count(known, coming, status=SetStatus(replicas=2, recommended=1)).replicas == 1
+    waiting = pod(1, phase=Phase.FAILED, serving=False, lease=LeaseState.LOST, active=9, measured=Measured(None))
+    assert count(replace(known, measured=Measured(9)), waiting, status=SetStatus(replicas=2)).recommended == 3
