@@ -10,7 +10,7 @@ import logging
 import secrets
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from sipfleet.kubernetes import names, observe
 from sipfleet.kubernetes.client import (
@@ -276,6 +276,26 @@ class Fleet:
             self._passwords[namespace] = b64decode(found["data"][names.STORE_SECRET_KEY]).decode()
         return self._passwords[namespace]
 
+    async def _store_secret(self, namespace: str, owners: Sequence[Object]) -> str | None:
+        """The secret with the store's password is there and these sets own it; -> the password. With other sets than
+        before it is looked at again: it may have gone with the last of those, or be about to."""
+        mark = (namespace, "Secret", names.STORE_SECRET)
+        text = json.dumps(owners, sort_keys=True)
+        if self._store_applied.get(mark) == text:
+            return self._passwords[namespace]
+        references = [dict(owner, controller=False, blockOwnerDeletion=False) for owner in owners]
+        body = store.password_secret(namespace, secrets.token_hex(24))
+        body["metadata"]["ownerReferences"] = references
+        await self.create_once(body)
+        found = await self.api.get(SECRETS, namespace, names.STORE_SECRET)
+        if found is None:
+            return None
+        owned = {"metadata": {"uid": found["metadata"]["uid"], "ownerReferences": references}}
+        await self.api.merge(SECRETS, namespace, names.STORE_SECRET, owned)
+        self._passwords[namespace] = b64decode(found["data"][names.STORE_SECRET_KEY]).decode()
+        self._store_applied[mark] = text
+        return self._passwords[namespace]
+
     async def managed_store(self, namespace: str) -> str | None:
         """The store of a namespace is there, owned by all sets that use it; -> its password."""
         owners = [
@@ -287,15 +307,10 @@ class Fleet:
         ]
         if not owners:
             return self._passwords.get(namespace)
-        if namespace not in self._passwords:
-            await self.create_once(store.password_secret(namespace, secrets.token_hex(24)))
-        password = await self._password(namespace)
+        password = await self._store_secret(namespace, owners)
         if password is None:
             return None
-        secret = store.password_secret(namespace, "")
-        secret.pop("stringData")
-        secret["metadata"]["ownerReferences"] = [dict(o, controller=False, blockOwnerDeletion=False) for o in owners]
-        for body in [secret, *store.store_objects(namespace, owners, self.settings)]:
+        for body in store.store_objects(namespace, owners, self.settings):
             mark = (namespace, body["kind"], body["metadata"]["name"])
             text = _digest(body)
             if self._store_applied.get(mark) != text:

@@ -17,7 +17,7 @@ from sipfleet.api import MediaPool, SipCluster, desired, revision
 from sipfleet.api.report import remembered, report
 from sipfleet.api.status import MediaPoolStatus, SipClusterStatus
 from sipfleet.kubernetes import exposures, names, observe, pods
-from sipfleet.kubernetes.client import SETS, ApiError, Object
+from sipfleet.kubernetes.client import SECRETS, SETS, ApiError, Object
 from sipfleet.kubernetes.execute import Execution
 from sipfleet.kubernetes.fleet import STATUS_INTERVAL, Fleet
 from sipfleet.kubernetes.layout import SetLayout, revision_of_slot
@@ -304,9 +304,15 @@ async def _configure(fleet: Fleet, state: SetState, resource: Resource, wanted: 
 
 
 async def _key(fleet: Fleet, state: SetState) -> None:
-    """The cluster key is made once; another one would make all tokens of standing calls void."""
+    """The cluster key is made once; another one would make all tokens of standing calls void. Raises `ApiError` while
+    that of an earlier cluster of the same name waits for the garbage collector."""
     body = config.key_secret(state.key, state.uid, secrets.token_hex(32))
     await fleet.create_once(body)
+    name = body["metadata"]["name"]
+    found = await fleet.api.get(SECRETS, state.key.namespace, name)
+    owners = {one["uid"] for one in found["metadata"].get("ownerReferences") or []} if found is not None else set()
+    if found is None or (owners and state.uid not in owners):
+        raise ApiError(409, "Conflict", f"secret/{name} is of a cluster that is gone, and goes with it")
 
 
 def _current(fleet: Fleet, state: SetState) -> SetLayout | None:
