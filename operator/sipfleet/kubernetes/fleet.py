@@ -32,6 +32,7 @@ from sipfleet.kubernetes.events import Events
 from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.objects import store
 from sipfleet.kubernetes.pods import Orders
+from sipfleet.kubernetes.prometheus import Measurements
 from sipfleet.kubernetes.sets import SetState
 from sipfleet.kubernetes.settings import Settings
 from sipfleet.kubernetes.stores import Stores
@@ -63,6 +64,7 @@ class Fleet:
         self.orders = Orders(lambda state: self.queue.add(state.key))
         self.zones = Zones(api, self.events, self._again)
         self.stores = Stores(self._again, self._moved, self._orphans)
+        self.measurements = Measurements(self._again)
         self.templates: dict[SetKey, dict[str, Object]] = {}
         """Pod template by revision."""
         self.members = 0
@@ -133,6 +135,7 @@ class Fleet:
         await self.orders.close()
         await self.zones.close()
         await self.stores.close()
+        await self.measurements.close()
         await self.events.close()
 
     # -- what changed
@@ -148,6 +151,7 @@ class Fleet:
                 self.members += 1
                 self.queue.forget(key)
                 self.stores.forget(key)
+                self.measurements.forget(key)
                 self.templates.pop(key, None)
                 self.keyed.discard(key)
                 if not any(other.namespace == key.namespace for other in self.sets):

@@ -16,7 +16,7 @@ from dataclasses import replace
 from sipfleet.api import MediaPool, SipCluster, desired, revision
 from sipfleet.api.report import remembered, report
 from sipfleet.api.status import MediaPoolStatus, SipClusterStatus
-from sipfleet.kubernetes import exposures, names, observe, pods
+from sipfleet.kubernetes import exposures, names, observe, pods, prometheus
 from sipfleet.kubernetes.client import SECRETS, SETS, ApiError, Object
 from sipfleet.kubernetes.execute import Execution
 from sipfleet.kubernetes.fleet import STATUS_INTERVAL, Fleet
@@ -33,7 +33,7 @@ from sipfleet.kubernetes.sets import (
     revisions_of,
     wire_manifest,
 )
-from sipfleet.plan import Desired, Kind, LeaseState, Observed, Phase, Plan, SetStatus, SlotObservation, plan
+from sipfleet.plan import Desired, Kind, LeaseState, Observed, Phase, Plan, Probe, SetStatus, SlotObservation, plan
 
 log = logging.getLogger("sipfleet.reconcile")
 
@@ -377,12 +377,19 @@ async def _observe(fleet: Fleet, state: SetState, resource: Resource) -> Observe
         if ordinal not in found:
             stored = fleet.stores.stored.get((key, services.slot_name(key, ordinal)))
             slots.append(observe.unborn(ordinal, revision_of_slot(ordinal, state.status, current), stored, relay, now))
+    probes: tuple[Probe, ...] = ()
+    asked = prometheus.source(resource) if not state.deleting else None
+    reading = fleet.measurements.use(key, asked)
+    if asked is not None:
+        slots = prometheus.measured(slots, reading, key.name)
+        probes = (prometheus.verdict(asked, reading, slots, key.name, now),)
     return Observed(
         slots=tuple(sorted(slots, key=lambda slot: slot.ordinal)),
         status=state.status,
         store_available=reader.available if reader is not None else None,
         published=state.published or (),
         address=state.address,
+        probes=probes,
     )
 
 
