@@ -29,6 +29,7 @@ from sipfleet.kubernetes.client import (
     Resource,
 )
 from sipfleet.kubernetes.events import Events
+from sipfleet.kubernetes.monitors import Monitors
 from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.objects import store
 from sipfleet.kubernetes.pods import Orders
@@ -65,6 +66,7 @@ class Fleet:
         self.zones = Zones(api, self.events, self._again)
         self.stores = Stores(self._again, self._moved, self._orphans)
         self.measurements = Measurements(self._again)
+        self.monitors = Monitors(api, self._monitors_changed)
         self.templates: dict[SetKey, dict[str, Object]] = {}
         """Pod template by revision."""
         self.members = 0
@@ -212,6 +214,11 @@ class Fleet:
 
     def _again(self, key: SetKey) -> None:
         if key in self.sets:
+            self.queue.add(key)
+
+    def _monitors_changed(self) -> None:
+        for key, state in self.sets.items():
+            state.applied.pop(("ServiceMonitor", key.name), None)
             self.queue.add(key)
 
     def _moved(self, key: SetKey) -> None:

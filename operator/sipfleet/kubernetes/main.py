@@ -79,8 +79,10 @@ class Operator:
             gc.freeze()
             gc.set_threshold(*COLLECT)
             log.info("watches %s", ", ".join(self._settings.namespaces) or "all namespaces")
+            await fleet.monitors.look()
             workers = [asyncio.ensure_future(self._work(fleet)) for _ in range(WORKERS)]
             workers.append(asyncio.ensure_future(sweep(fleet)))
+            workers.append(asyncio.ensure_future(fleet.monitors.run()))
             lost = asyncio.ensure_future(leadership.lost.wait())
             blind = asyncio.ensure_future(fleet.blind())
             await asyncio.wait([stop, lost, blind], return_when=asyncio.FIRST_COMPLETED)

@@ -22,7 +22,7 @@ from sipfleet.kubernetes.execute import Execution
 from sipfleet.kubernetes.fleet import STATUS_INTERVAL, Fleet
 from sipfleet.kubernetes.layout import SetLayout, revision_of_slot
 from sipfleet.kubernetes.names import SetKey
-from sipfleet.kubernetes.objects import config, protection, services, store, template
+from sipfleet.kubernetes.objects import config, monitor, protection, services, store, template
 from sipfleet.kubernetes.observe import PodMemory
 from sipfleet.kubernetes.sets import (
     KEPT_REVISIONS,
@@ -95,6 +95,7 @@ def _made_of(fleet: Fleet, state: SetState, resource: Resource, problem: tuple[s
         state.drift,
         problem,
         state.exposure,
+        fleet.monitors.looks,
         fleet.members if resource.spec.store.managed is not None else 0,
         current.slots if current is not None else 0,
         _in_use(fleet, state),
@@ -120,6 +121,7 @@ async def _prepare(
         protection.network_policy(state.key, state.uid, resource, fleet.settings.namespace),
     ):
         await fleet.ensure(state, body)
+    await _monitor(fleet, state)
     wanted = desired(
         resource,
         generation=int(state.manifest["metadata"].get("generation", 0)),
@@ -131,6 +133,27 @@ async def _prepare(
         wanted = replace(wanted, rollout=replace(wanted.rollout, cut=True))
     await _configure(fleet, state, resource, wanted.revision)
     return wanted
+
+
+async def _monitor(fleet: Fleet, state: SetState) -> None:
+    """Who collects metrics is told where the pods are, where there is somebody. That a ServiceMonitor is not taken is
+    said and keeps nothing else from being done."""
+    key, uid = state.key, state.uid
+    name = monitor.metrics_service_name(key)
+    if fleet.monitors.served:
+        await fleet.ensure(state, monitor.metrics_service(key, uid))
+        try:
+            await fleet.ensure(state, monitor.service_monitor(key, uid))
+        except ApiError as error:
+            if error.status not in (400, 403, 404, 422):
+                raise
+            if error.status == 404:
+                fleet.monitors.gone()
+            else:
+                text = f"servicemonitor/{key.name}: the API server refused: {error}"
+                await fleet.events.add(key, uid, "MonitorRefused", text, warning=True)
+    if fleet.monitors.served is False and name in fleet.of(fleet.services, key):
+        await fleet.remove(state, "Service", name)
 
 
 def _remember(state: SetState) -> None:
