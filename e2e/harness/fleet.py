@@ -67,6 +67,8 @@ class Fleet:
         cluster = common | {
             "replicas": self.proxies,
             "domains": [DOMAIN],
+            # So long does the test cluster's CoreDNS keep an answer.
+            "dns": {"ttl": 5},
             "routing": {"routes": [{"name": "all", "domain": DOMAIN, "targets": [target]}]},
             "mediaPools": [POOL],
         }

@@ -129,6 +129,8 @@ async def _prepare(
         shared_address=exposure != "hostNetwork",
         problem=problem,
     )
+    if wanted.srv is not None:  # the headless Service
+        wanted = replace(wanted, srv=replace(wanted.srv, named_inside=True))
     if state.deleting:  # nobody will be there to say `Cut` later
         wanted = replace(wanted, rollout=replace(wanted.rollout, cut=True))
     await _configure(fleet, state, resource, wanted.revision)

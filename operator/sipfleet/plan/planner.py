@@ -79,9 +79,10 @@ class _Scene:
         policy = self.desired.srv
         if policy is None:
             return False
-        if policy.shared:
-            return bool(self.observed.published) and not self.records
         cached = serves(slot) and self.now - self.since[slot.ordinal] < policy.ttl
+        if policy.shared:
+            inside = policy.named_inside and cached and not self.desired.deleting
+            return inside or (bool(self.observed.published) and not self.records)
         return cached or slot.ordinal in named_pods(self.desired, self.observed.published)
 
 

@@ -100,6 +100,8 @@ class SrvPolicy:
     shared: bool
     """True: one address for all pods (`Observed.address`). False: each pod has an address of its own."""
     ttl: int
+    named_inside: bool = False
+    """The runtime's own name service lists the pods too, until their drain begins; caches keep that for `ttl`."""
 
 
 @dataclass(frozen=True, slots=True)

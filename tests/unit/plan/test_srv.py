@@ -115,6 +115,20 @@ def test_a_shared_record_leaves_before_the_last_pod_does() -> None:
     assert list(plan(none, look(leaving(0), address="192.0.2.1"), NOW).actions) == [RemoveSlot(0, "u0")]
 
 
+def test_a_pod_that_the_runtime_itself_names_stays_until_caches_have_forgotten_it() -> None:
+    """Behind a shared address too: callers inside find the pods by SRV."""
+    shared = replace(record(0), target="set.example.test.", address="192.0.2.1")
+    one = proxies(replace(SHARED, named_inside=True), replicas=1)
+
+    def removes(desired: Desired, since: float) -> bool:
+        status = replace(STANDING, drains=(DrainStart(1, "u1", NOW - since),))
+        seen = look(pod(0), leaving(1), status=status, address="192.0.2.1", published=(shared,))
+        return RemoveSlot(1, "u1") in plan(desired, seen, NOW).actions
+
+    assert [removes(one, since) for since in (0, 29, 30)] == [False, False, True]
+    assert removes(proxies(SHARED, replicas=1), 0)
+
+
 def test_weights_move_in_steps_so_that_a_call_does_not_rewrite_the_zone() -> None:
     standing = (record(0, 100), record(1, 100))
     assert published(proxies(), look(pod(0), pod(1, active=1), published=standing)) == list(standing)
