@@ -46,6 +46,13 @@ class ControlPlane:
     kubeconfig: Path
     pids: tuple[int, ...]
 
+    def pin(self, cores: set[int]) -> None:
+        """All threads of both programs, those to come too."""
+        for pid in self.pids:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(int(task.name), cores)
+
 
 @contextlib.contextmanager
 def control_plane(paths: Mapping[str, str], work: Path, core: int) -> Iterator[ControlPlane]:
@@ -107,13 +114,6 @@ def control_plane(paths: Mapping[str, str], work: Path, core: int) -> Iterator[C
 
 def _flags(options: Mapping[str, object]) -> list[str]:
     return [f"--{name}={value}" for name, value in options.items()]
-
-
-def pin(pid: int, cores: set[int]) -> None:
-    """All threads of a running process."""
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(int(task.name), cores)
 
 
 class Client:
