@@ -32,6 +32,8 @@ from sipfleet.plan import (
 )
 from sipfleet.plan.slots import dead, drained
 
+EVICTION_WAIT = 12.0
+"""Seconds in which an eviction may end a pod that has to leave its node; `kubectl drain` tries every 5 s."""
 OPENED = 1.5
 """Seconds after an uncordon in which a lease from before is not believed."""
 
@@ -128,6 +130,8 @@ class Execution:
         forced = isinstance(action, Cut) or slot.phase is Phase.DEAD or dead(slot)
         if slot.phase is Phase.TERMINATING and not forced:
             return
+        if slot.evict and not forced and not self._patience_is_over(name):
+            return
         if isinstance(action, Cut):
             reader = self._fleet.stores.reader(self._state.key)
             if reader is not None and self._state.key.kind == "MediaPool":
@@ -143,6 +147,13 @@ class Execution:
             made_of = self._fleet.templates[self._state.key][self._decided.status.revision]
             await avoid(self._fleet, self._state.key.namespace, node, made_of["spec"]["containers"][0]["image"])
         await self._fleet.api.delete(PODS, self._state.key.namespace, name, action.uid, grace=0 if forced else None)
+
+    def _patience_is_over(self, name: str) -> bool:
+        """Whether a pod that may be evicted now has had its time. Whoever drains the node tries again every few
+        seconds, by the pod's name: were the next pod of the slot there before that, it would try to evict that one."""
+        memory, now = self._state.memory[name], self._fleet.now()
+        memory.released = memory.released or now
+        return now - memory.released >= EVICTION_WAIT
 
     async def _labels(self) -> None:
         """Labels follow what a pod is: whether DNS names it, packets reach it, an eviction may take it."""

@@ -44,6 +44,8 @@ class PodMemory:
     """The last one seen."""
     stored: int | None = None
     """A relay's sessions in the store, counted while no living lease speaks for them."""
+    released: float = 0.0
+    """Unix time since which it may be evicted; 0 while it may not."""
     opened: float = 0.0
     """Unix time until which a lease from before an uncordon is not believed."""
 
