@@ -142,7 +142,3 @@ class Questions(_Thread):
         host, port = self._server
         question = dns.message.make_query(name, kind)
         return dns.query.udp(question, host, 2, port, sock=self._socket, ignore_unexpected=True)
-
-    def last(self, address: str, before: float = float("inf")) -> float | None:
-        """When an address was last among the answers."""
-        return max((one.at for one in self.answers if address in one.addresses and one.at < before), default=None)
