@@ -6,8 +6,10 @@ other side, no packet of another call, one CDR where CDRs are read.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice, takewhile
 
 from .audio import PERIOD
 from .results import CallResult, Heard, Reason
@@ -42,10 +44,11 @@ def silence_ms(silence: tuple[float, float]) -> float:
 
 def overlap_ms(silence: tuple[float, float], control: list[tuple[float, float]]) -> float:
     """How much of a silence the machine itself explains: milliseconds of it that the control stream was silent too,
-    beyond the 20 ms between two of its packets."""
+    beyond the 20 ms between two of its packets. `control` is in the order of time."""
     low, high = silence
-    shared = (min(high, end) - max(low, start) - PERIOD for start, end in control)
-    return sum(max(part, 0.0) for part in shared) * 1000
+    first = bisect_right(control, low, key=lambda other: other[1])
+    meanwhile = takewhile(lambda other: other[0] < high, islice(control, first, None))
+    return sum(max(min(high, end) - max(low, start) - PERIOD, 0.0) for start, end in meanwhile) * 1000
 
 
 def _directions(call: CallResult) -> tuple[tuple[str, Heard], ...]:

@@ -60,8 +60,11 @@ def beyond_control_ms(call: CallResult, report: Report) -> float:
     """The longest silence of a call without the part in which the control stream was silent too."""
     left = 0.0
     for heard in (call.to_caller, call.to_callee):
-        noted = [silence_ms(silence) - overlap_ms(silence, report.control.silences) for silence in heard.silences]
-        left = max([left, *noted] if noted else [left, heard.gap_ms])
+        if not heard.silences:
+            left = max(left, heard.gap_ms)
+        for silence in heard.silences:
+            if silence_ms(silence) > left:  # else it cannot be the longest
+                left = max(left, silence_ms(silence) - overlap_ms(silence, report.control.silences))
     return left
 
 
