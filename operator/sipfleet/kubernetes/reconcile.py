@@ -248,8 +248,12 @@ async def _addresses(fleet: Fleet, state: SetState, resource: Resource) -> str |
         first = services.sip_service_name(key)
     else:
         assert isinstance(resource, MediaPool)
-        for ordinal in range(slots_ahead(resource, _current(fleet, state))):
+        ahead = [services.slot_name(key, n) for n in range(slots_ahead(resource, _current(fleet, state)))]
+        for ordinal in range(len(ahead)):
             await fleet.ensure(state, services.slot_service(key, uid, resource, trial, ordinal))
+        for name in services.slots_of(key, fleet.of(fleet.services, key)) - set(ahead):
+            # A load balancer's address costs money.
+            await fleet.remove(state, "Service", name)
         first = services.slot_name(key, 0)
     made = fleet.services.get(key.namespace, first)
     address = services.address_of(made, trial)

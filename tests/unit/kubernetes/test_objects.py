@@ -461,3 +461,14 @@ def test_a_stores_url_names_all_sentinels_and_takes_any_password() -> None:
     url = store.store_url("voice", store.encoded("a/b@c:d%"))
     assert url.startswith("sentinel://:a%2Fb%40c%3Ad%25@sipfleet-store-0.sipfleet-store.voice.svc:26379,")
     assert url.endswith(",sipfleet-store-2.sipfleet-store.voice.svc:26379/sipfleet")
+
+
+def test_services_of_media_slots_are_told_from_the_others() -> None:
+    made = [
+        services.slot_name(POOL_KEY, 0),
+        services.slot_name(POOL_KEY, 12),
+        POOL_KEY.name,
+        f"{POOL_KEY.name}-udp",
+        "x-1",
+    ]
+    assert services.slots_of(POOL_KEY, made) == {f"{POOL_KEY.name}-0", f"{POOL_KEY.name}-12"}

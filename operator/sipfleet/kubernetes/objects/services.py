@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sipfleet.api import MediaPool, SipCluster
 from sipfleet.kubernetes import names
 from sipfleet.kubernetes.names import SetKey
@@ -19,6 +21,11 @@ def sip_service_name(key: SetKey) -> str:
 def slot_name(key: SetKey, ordinal: int) -> str:
     """A slot's Service and its pod have the same name."""
     return f"{key.name}-{ordinal}"
+
+
+def slots_of(key: SetKey, made: Iterable[str]) -> set[str]:
+    """Those of a set's Services that are of media slots."""
+    return {name for name in made if name.rpartition("-")[0] == key.name and name.rpartition("-")[2].isdecimal()}
 
 
 def headless_service(key: SetKey, uid: str, cluster: SipCluster | None) -> Object:
