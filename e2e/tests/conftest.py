@@ -35,6 +35,7 @@ FIRST = (
     "test_cloud",
     "test_behind_nat",
     "test_plugin",
+    "test_monitors",
     "test_cluster",
     "test_images",
     "test_quickstart",

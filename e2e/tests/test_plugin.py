@@ -5,7 +5,6 @@ There are etcd and kube-apiserver and no operator: the tests write what one woul
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -13,7 +12,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from tests.integration.peers.redis_server import RedisServer
 from e2e.cluster import binaries
 from e2e.harness.fleet import OPERATOR_NAMESPACE, ROOT
 from e2e.harness.kubectl import Object
+from e2e.harness.plane import Plane, good, kubectl, running
 from sipfleet.plugin.inside import SELECTOR
 
 HOST = "127.102.9.1"
@@ -35,95 +34,10 @@ STAMP = "2026-01-01T00:00:00Z"
 VENV = Path(sys.executable).parent
 
 
-@dataclass(frozen=True)
-class Plane:
-    """A running API server, and kubeconfig files of two people: one may everything, one may look in one namespace."""
-
-    admin: Path
-    viewer: Path
-
-
-def _flags(options: dict[str, object]) -> list[str]:
-    return [f"--{name}={value}" for name, value in options.items()]
-
-
-def _kubeconfig(path: Path, user: str) -> Path:
-    context = {"cluster": "c", "user": user, "namespace": NAMESPACE}
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": f"https://{HOST}:6443", "insecure-skip-tls-verify": True}}],
-        "users": [{"name": user, "user": {"token": f"token-of-{user}"}}],
-        "contexts": [{"name": "c", "context": context}, {"name": "bare", "context": {"cluster": "c", "user": user}}],
-        "current-context": "c",
-    }
-    path.write_text(json.dumps(document))
-    return path
-
-
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
-    work = tmp_path_factory.mktemp("plane")
-    missing = [program.name for program in (binaries.ETCD, binaries.KUBERNETES) if not program.path.exists()]
-    assert not missing, f"{', '.join(missing)}: not built: python -m e2e.cluster.binaries"
-    (work / "tokens.csv").write_text('token-of-admin,admin,1,"system:masters"\ntoken-of-viewer,viewer,2\n')
-    key, public = work / "accounts.key", work / "accounts.pub"
-    for argv in (["genrsa", "-out", str(key), "2048"], ["rsa", "-in", str(key), "-pubout", "-out", str(public)]):
-        subprocess.run(["openssl", *argv], check=True, capture_output=True)
-    client, peer = f"http://{HOST}:2379", f"http://{HOST}:2380"
-    etcd_flags: dict[str, object] = {
-        "data-dir": work / "etcd",
-        "listen-client-urls": client,
-        "advertise-client-urls": client,
-        "listen-peer-urls": peer,
-        "initial-advertise-peer-urls": peer,
-        "initial-cluster": f"default={peer}",
-        "unsafe-no-fsync": "true",
-        "log-level": "warn",
-    }
-    api_flags: dict[str, object] = {
-        "etcd-servers": client,
-        "bind-address": HOST,
-        "advertise-address": "192.0.2.1",
-        "endpoint-reconciler-type": "none",
-        "secure-port": 6443,
-        "cert-dir": work / "certificates",
-        "token-auth-file": work / "tokens.csv",
-        "authorization-mode": "RBAC",
-        "service-account-issuer": "https://plugin.example",
-        "service-account-key-file": public,
-        "service-account-signing-key-file": key,
-        "service-cluster-ip-range": "10.96.0.0/16",
-        # Service accounts come from a controller; no pod here runs as one.
-        "disable-admission-plugins": "ServiceAccount",
-    }
-    made = Plane(_kubeconfig(work / "admin", "admin"), _kubeconfig(work / "viewer", "viewer"))
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(Peer([str(binaries.ETCD.path), *_flags(etcd_flags)], work / "etcd.log"))
-        server = Peer(
-            [str(binaries.KUBERNETES.path), "kube-apiserver", *_flags(api_flags)],
-            work / "api.log",
-            lambda: kubectl(made.admin, "get", "--raw", "/readyz").returncode == 0,
-        )
-        stack.callback(server.kill)
-        server.start(90)
-        kubectl(made.admin, "create", "namespace", NAMESPACE)
+    with running(tmp_path_factory.mktemp("plane"), HOST, NAMESPACE) as made:
         yield made
-
-
-def kubectl(kubeconfig: Path, *words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    """kubectl with the plugin on its PATH, as people have it."""
-    path = os.pathsep.join((str(VENV), str(binaries.KUBECTL.path.parent), os.environ["PATH"]))
-    environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": path}
-    return subprocess.run(
-        [str(binaries.KUBECTL.path), *words], env=environment, input=given, capture_output=True, text=True, check=False
-    )
-
-
-def good(kubeconfig: Path, *words: str, given: str | None = None) -> str:
-    done = kubectl(kubeconfig, *words, given=given)
-    assert done.returncode == 0, f"{shlex.join(words)}: {done.stdout}{done.stderr}"
-    return done.stdout
 
 
 def sipfleet(kubeconfig: Path, *words: str) -> subprocess.CompletedProcess[str]:
