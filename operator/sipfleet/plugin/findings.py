@@ -14,6 +14,7 @@ EXPECTED = {
     "Ready": "True",
     "Degraded": "False",
     "StoreAvailable": "True",
+    "MetricsAvailable": "True",
     "DrainBlocked": "False",
     "SurgeBlocked": "False",
     "EgressAddress": "True",
@@ -45,6 +46,10 @@ _NEXT = {
     "DrainBlocked": (
         "wait until these calls have ended (kubectl sipfleet calls), or set spec.rollout.drainTimeoutAction to Cut, "
         "which cuts them"
+    ),
+    "MetricsAvailable": (
+        "does spec.autoscale.prometheus.url answer, and does its query give a sample with the label pod for each pod? "
+        "Calls are not touched; the number of pods does not go down meanwhile"
     ),
     "SurgeBlocked": "no node has room for a pod of the new revision: add one; the roll goes on without it",
     "EgressAddress": "docs/limits.md says what is lost with this exposure; spec.exposure chooses another one",

@@ -12,7 +12,7 @@ import yaml
 
 from sipfleet.api import MediaPool, SipCluster, revision
 from sipfleet.kubernetes import names
-from sipfleet.kubernetes.objects import config, protection, services, store
+from sipfleet.kubernetes.objects import config, monitor, protection, services, store
 from sipfleet.kubernetes.objects.statefulset import stateful_set
 from sipfleet.kubernetes.objects.template import pod_template
 from sipfleet.kubernetes.sets import revision_of, wire_manifest
@@ -50,6 +50,8 @@ def everything(exposure: str = "clusterIP", **spec: object) -> list[Object]:
             config.revision_map(key, UID, name, text, template, wire_manifest(resource)),
             protection.disruption_budget(key, UID),
             protection.network_policy(key, UID, resource, SETTINGS.namespace),
+            monitor.metrics_service(key, UID),
+            monitor.service_monitor(key, UID),
         ]
         if exposure != "hostNetwork" and isinstance(resource, SipCluster):
             found.append(services.sip_service(key, UID, resource, exposure))
@@ -338,6 +340,24 @@ def test_the_headless_service_names_listed_pods_only() -> None:
     assert spec["clusterIP"] == "None"
     assert spec["selector"] == {**names.selector(SIP_KEY), names.LISTED: "true"}
     assert [(one["name"], one["protocol"], one["port"]) for one in spec["ports"]] == [("sip", "UDP", 5060)]
+
+
+def test_metrics_are_those_of_all_pods_also_of_draining_ones() -> None:
+    for resource in (cluster(), pool()):
+        key = key_of(resource)
+        service, found = monitor.metrics_service(key, UID), monitor.service_monitor(key, UID)
+        assert service["spec"]["selector"] == names.selector(key)
+        assert found["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        [port], [endpoint] = service["spec"]["ports"], found["spec"]["endpoints"]
+        assert (port["name"], port["port"]) == (endpoint["port"], names.ADMIN_PORT)
+        selected = found["spec"]["selector"]["matchLabels"].items()
+        ports = [
+            one["name"]
+            for body in everything()
+            if body["kind"] == "Service" and selected <= body["metadata"]["labels"].items()
+            for one in body["spec"]["ports"]
+        ]
+        assert ports.count(port["name"]) == 1
 
 
 def test_packets_go_on_to_a_draining_pod() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sipfleet.api.status import ConditionStatus, MediaPoolStatus, PodStatus, SipClusterStatus
-from sipfleet.plan import plan
+from sipfleet.plan import Probe, plan
 from sipfleet.plugin.drain import progress as drain_progress
 from sipfleet.plugin.findings import EXPECTED, findings, leaving, progress, summary
 from tests.unit.plan.scenes import NOW, look, pod, wish
@@ -131,7 +131,8 @@ def test_a_summary_counts_the_calls_of_both_kinds(kind: str, field: str) -> None
 
 
 def test_every_condition_of_the_planner_is_known_here() -> None:
-    made = plan(wish(), look(pod(0), pod(1)), NOW).status.conditions
+    measured = Probe("MetricsAvailable", "True", "Measured")
+    made = plan(wish(), look(pod(0), pod(1), probes=(measured,)), NOW).status.conditions
     assert {one.type for one in made} == {*EXPECTED, "Progressing"}
 
 
