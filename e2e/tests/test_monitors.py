@@ -1,5 +1,6 @@
-"""ServiceMonitors on a real API server, with the rights that the chart gives: where the kind is unknown, comes, is
-changed by others, refuses, and goes.
+"""What the operator has to do with monitoring, on a real API server and with the rights that the chart gives:
+ServiceMonitors where the kind is unknown, comes, is changed by others, refuses, and goes; and a Prometheus that an
+autoscaled set names.
 
 There are no nodes: what is looked at is what the operator applies.
 """
@@ -27,7 +28,7 @@ from e2e.harness.fleet import OPERATOR_NAMESPACE, ROOT
 from e2e.harness.kubectl import Object
 from e2e.harness.plane import Plane, good, kubeconfig_of, kubectl, running
 
-HOST, STORE = "127.102.10.1", "127.102.10.2"
+HOST, STORE, PROMETHEUS = "127.102.10.1", "127.102.10.2", "127.102.10.3"
 NAMESPACE = "voip"
 START = "from sipfleet.kubernetes import monitors; monitors.INTERVAL = 0.5; from sipfleet.cli import main; main()"
 """The command `sipfleet`, which looks for the kind twice a second instead of every three minutes."""
@@ -219,3 +220,37 @@ def test_one_that_is_refused_is_told_and_keeps_nothing_else_from_being_made(sets
         assert event["type"] == "Warning"
         assert "servicemonitor/demo" in event["message"]
         assert "endpoints" in event["message"]
+
+
+def test_an_autoscaled_set_says_whether_the_prometheus_that_it_names_answers(sets: Place) -> None:
+    admin, url = sets.plane.admin, f"http://{PROMETHEUS}:9090"
+    spec = {"replicas": None, "autoscale": {"min": 1, "max": 3, "prometheus": {"url": url}}}
+    good(admin, "patch", "mediapool/media", "--type=merge", "-p", json.dumps({"spec": spec}))
+    configuration = sets.work / "prometheus.yml"
+    configuration.write_text("{}")
+    argv = ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={sets.work}/data"]
+    argv += [f"--web.listen-address={PROMETHEUS}:9090", "--log.level=warn"]
+    with operator(sets):
+        away = until(sets, "mediapool/media", lambda one: _metrics(one)["status"] == "False")
+        told = f"{url}: connection refused; nothing is scaled down"
+        assert (_metrics(away)["reason"], _metrics(away)["message"]) == ("PrometheusUnavailable", told)
+        assert away["status"]["desiredReplicas"] == 1
+        events = until(sets, "events", lambda found: _has_event(found, "PrometheusUnavailable"))
+        assert any(told in one["message"] and one["type"] == "Warning" for one in events["items"])
+        with Peer(argv, sets.work / "prometheus.log"):
+            there = until(sets, "mediapool/media", lambda one: _metrics(one)["status"] == "True")
+            assert (_metrics(there)["reason"], _metrics(there)["message"]) == ("Measured", url)
+        until(sets, "mediapool/media", lambda one: _metrics(one)["status"] == "False")
+        back = json.dumps({"spec": {"replicas": 1, "autoscale": None}})
+        good(admin, "patch", "mediapool/media", "--type=merge", "-p", back)
+        until(sets, "mediapool/media", lambda one: _metrics(one)["status"] == "none")
+
+
+def _metrics(found: Any) -> Object:
+    """The condition; status `none` where there is none."""
+    conditions = (found.get("status") or {}).get("conditions") or []
+    return next((one for one in conditions if one["type"] == "MetricsAvailable"), {"status": "none"})
+
+
+def _has_event(events: Any, reason: str) -> bool:
+    return any(one["reason"] == reason for one in events["items"])

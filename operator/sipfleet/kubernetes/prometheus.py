@@ -154,7 +154,7 @@ def ask(where: Source) -> dict[str, int]:
     session.hooks["response"].append(_checked)
     try:
         with PrometheusConnect(where.url, retry=0, session=session, timeout=TIMEOUT) as server:
-            # Servers that know the parameter (2.44) apply it to samples from which something is computed, too.
+            # Servers that know the parameter (2.43) apply it to samples from which something is computed, too.
             result = server.custom_query(question(where.query), {"lookback_delta": f"{STALE:.0f}s"})
     except PrometheusError:
         raise
