@@ -25,7 +25,7 @@ def look(*answers: web.Response) -> tuple[list[bool | None], int, list[str]]:
         called: list[None] = []
         monitors = Monitors(api, lambda: called.append(None))
         assert monitors.served is None
-        served = []
+        served: list[bool | None] = []
         for _ in answers:
             await monitors.look()
             served.append(monitors.served)
