@@ -47,7 +47,7 @@ def nothing(kubectl: Kubectl, images: None) -> Iterator[Kubectl]:
     if INSTALLED:
         pytest.skip("SIPFLEET_E2E_INSTALLED: there is a sipfleet already, and it is to stay")
     here = kubectl.within(NAMESPACE)
-    assert not here.items("customresourcedefinitions", "-l", "app.kubernetes.io/name=sipfleet"), "sipfleet was here"
+    assert "sipfleet" not in here("get", "customresourcedefinitions", "-o", "name"), "sipfleet was here"
     yield here
     here.attempt("delete", f"sipcluster/{CLUSTER}", f"mediapool/{POOL}", "--ignore-not-found", timeout=180)
 
