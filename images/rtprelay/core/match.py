@@ -1,10 +1,10 @@
 """Whose packet is this? The order of matching of DESIGN 3.2, learning of sources, hold buffer and quiet time.
 
 For each packet: a learnt ip:port; else the exact signalled ip:port; else the only leg on this port whose stream it
-continues from another port of a named IP; else the only leg that waits for a source from this IP; else it is held for
-at most 200 ms, 10 packets a source, until an answer names it. Nothing is learnt from an IP that neither SDP nor SIP
-named, from RTCP, or with a payload type that was not negotiated. There is no guess: a packet that two legs could claim
-goes to neither.
+continues from another port of a named IP; else the only leg that waits for a source from this IP, unless the source
+was there long before the leg; else it is held for at most 200 ms, 10 packets a source, until an answer names it.
+Nothing is learnt from an IP that neither SDP nor SIP named, from RTCP, or with a payload type that was not negotiated.
+There is no guess: a packet that two legs could claim goes to neither.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ QUIET_SSRCS = 16
 
 FORMER_SECONDS = 2.0
 """After a party moved, late packets of its old source are not learnt for so long."""
+
+STRANGER_SECONDS = 1.0
+"""A source that nobody knew for longer than this before a leg was there is another call's, whatever its IP."""
 
 SILENT_SECONDS = 4.0
 """A coupled port that hears nothing for so long listens to other sources again: its party may have another port."""
@@ -140,6 +143,10 @@ class Matcher:
                 if found is not None:
                     return None
                 found = leg
+        if found is not None and (known := port.strangers.get(source)) is not None:
+            first, last = known
+            if now - last < QUIET_SECONDS and first < found.party.created - STRANGER_SECONDS:
+                return None
         return found
 
     def _pass(self, data: bytes, leg: Leg, now: float) -> Forward | None:
@@ -183,6 +190,7 @@ class Matcher:
             port.routes.pop(leg.learnt, None)
             self._uncouple(port)
             leg.former, leg.former_until = leg.learnt, now + FORMER_SECONDS
+        port.strangers.pop(source, None)
         leg.learnt = leg.gate.heard = source
         leg.stream.quiet = port.quiet.get(source, leg.stream.quiet)
         port.learnt[source] = leg
@@ -192,6 +200,9 @@ class Matcher:
         self.changed.add(leg.party.session)
 
     def _hold(self, data: bytes, port: Port, source: Source, now: float) -> Forward | None:
+        first, last = port.strangers.get(source, (now, now))
+        if source in port.strangers or len(port.strangers) < QUIET_SOURCES:
+            port.strangers[source] = (first if now - last < QUIET_SECONDS else now, now)
         if not port.legs:
             return self._drop("unknown")
         held = port.held.get(source)
@@ -282,6 +293,9 @@ class Matcher:
                 self._expire(port, now)
             if port.quiet:
                 port.quiet = {source: entry for source, entry in port.quiet.items() if entry[0] > now}
+            if port.strangers:
+                recent = now - QUIET_SECONDS
+                port.strangers = {source: times for source, times in port.strangers.items() if times[1] > recent}
             for leg in port.learnt.values():
                 stream = leg.stream
                 if stream.news and len(self.changed) < NEWS_MOST:

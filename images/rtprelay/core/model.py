@@ -86,6 +86,7 @@ class Port:
         "quiet",
         "routes",
         "rtcp",
+        "strangers",
     )
 
     def __init__(self, handle: int, interface: Interface, number: int, rtcp: bool) -> None:
@@ -106,6 +107,8 @@ class Port:
         self.held: dict[Source, deque[tuple[float, bytes]]] = {}
         self.quiet: dict[Source, Quiet] = {}
         """Sources of calls that ended."""
+        self.strangers: dict[Source, tuple[float, float]] = {}
+        """Sources that belong to no leg: when first and last heard, seconds."""
 
 
 class Pair(msgspec.Struct, eq=False):

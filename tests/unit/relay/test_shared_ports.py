@@ -138,3 +138,17 @@ def test_shared_ports_are_never_bound_to_one_source() -> None:
     bed.packet(rtp(), 30000, CALLER)
     bed.packet(rtp(), 30000, CALLEE)
     assert "Couple" not in bed.logged
+
+
+def test_a_source_that_was_heard_long_before_a_call_is_not_taken_for_the_only_one_that_waits() -> None:
+    """A relay that came back without a session hears that session's phones go on. A new call behind their IP is not
+    theirs."""
+    bed = Bed("shared:1@30000")
+    lost = ("198.51.100.10", 9000)
+    bed.call("other", ("198.51.100.77", 4000), ("203.0.113.77", 5000))
+    for sequence in range(100):
+        assert bed.packet(rtp(sequence), 30000, lost) is None
+        bed.now += 0.02
+    bed.call("new", ("198.51.100.10", 4100), CALLEE)
+    assert bed.packet(rtp(100), 30000, lost) is None
+    assert bed.packet(rtp(), 30000, ("198.51.100.10", 4200)) == (30000, CALLEE)
