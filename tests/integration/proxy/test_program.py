@@ -71,6 +71,9 @@ def test_a_call_goes_through_and_is_counted(running: tuple[Place, Sipproxy]) -> 
     with alice, bob:
         line = Line(alice, bob, DOMAIN, "one").up()
         assert status_of(proxy.admin)["active"] == 1
+        # What the autoscaler asks a Prometheus for (docs/scaling.md).
+        scraped = admin(proxy, "GET", "/metrics")[1]
+        assert 'sipfleet_proxy_dialogs{cluster="standalone",namespace="default",pod="proxy-0"} 1.0' in scraped
         line.down()
     assert status_of(proxy.admin)["active"] == 0
     status, text = admin(proxy, "GET", "/metrics")
