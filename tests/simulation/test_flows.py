@@ -38,20 +38,20 @@ def play(seed: int, weather: Weather, *disasters: str, flows: bool = True, keepa
     return world
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_every_call_is_kept_when_proxies_end(seed: int) -> None:
     world = play(seed, FAIR, "kill", "drain", "kill")
     assert world.faults() == [], world.story()
 
 
-@pytest.mark.parametrize("seed", range(100, 112))
+@pytest.mark.parametrize("seed", range(100, 108))
 def test_every_call_is_kept_in_foul_weather_too(seed: int) -> None:
     # Where one in thirty keepalives is lost, the next one has to come before a BYE has ended (timer F, 32 s).
     world = play(seed, FOUL, "drain", "kill", "kill", keepalive=10.0)
     assert world.faults() == [], world.story()
 
 
-@pytest.mark.parametrize("seed", range(200, 212))
+@pytest.mark.parametrize("seed", range(200, 208))
 def test_every_call_is_kept_when_the_node_forgets_all_its_connections(seed: int) -> None:
     world = play(seed, FAIR, "flush", "kill", "flush")
     assert world.faults() == [], world.story()
@@ -59,5 +59,5 @@ def test_every_call_is_kept_when_the_node_forgets_all_its_connections(seed: int)
 
 def test_without_flows_the_same_clusters_lose_calls() -> None:
     """The negative control: a world that keeps calls by itself would prove nothing."""
-    losing = [seed for seed in range(6) if play(seed, FAIR, "kill", "drain", "kill", flows=False).faults()]
-    assert len(losing) >= 4
+    losing = [seed for seed in range(4) if play(seed, FAIR, "kill", "drain", "kill", flows=False).faults()]
+    assert len(losing) >= 3

@@ -229,17 +229,21 @@ class Flows:
         """An ICMP error says that a client of ours hears nothing: what is for it waits for its next packet.
 
         The client's own machine says so when a packet comes from an address that it does not know: the node has lost
-        its conntrack entry (RFC 1122 4.1.3.3). False: it is no client of ours, or one that hears everybody.
+        its conntrack entry (RFC 1122 4.1.3.3). False: it is no client, or one that hears everybody.
         """
         node = self._node
-        if target in node.router.addresses:
+        if not self.is_client(target):
             return False
         seen = self._mine[listener].pop(target, None)
         if seen is not None:
             node.count["flows_lost"] += 1
             self._elsewhere[listener][target] = Place(node.index, seen, node.now)
-        other = self._elsewhere[listener].get(target)
-        return other is not None and other.lost > 0
+        return True
+
+    def is_client(self, address: Address) -> bool:
+        """Whether it hears only its holder, as far as anybody knows."""
+        listeners = range(len(self._mine))
+        return address not in self._node.router.addresses and any(self._knows(i, address) for i in listeners)
 
     def _through(self, place: Place, data: bytes, target: Address, listener: int, hops: int) -> None:
         node, holder = self._node, place.holder

@@ -236,7 +236,9 @@ class Ownership:
 
     def _unreachable(self, branch_id: bytes, address: object) -> None:
         branch = self._node.branches.get(branch_id)
-        if branch is not None and list(branch.target.address) == address:
+        if branch is None or list(branch.target.address) != address:
+            return
+        if self.flows is None or not self.flows.is_client(branch.target.address):
             self.engine.transport_error(branch)
 
     # -- a response to a re-INVITE whose proxy died

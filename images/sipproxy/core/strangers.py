@@ -4,7 +4,8 @@ When a node loses its conntrack entries, a packet of ours that leaves before the
 own. The client's next packet is then shown under another port, and nothing in a keepalive says whose it is. What finds
 the client is the message that waits for it. A request without a body that got no answer goes to those too who turned up
 at the same address since the client was last heard; whoever is not meant says 481 (RFC 3261 12.2.2), which is dropped.
-A final response that was not acknowledged says more (an SDP): it goes to a stranger only when there is just one.
+A final response that was not acknowledged is ignored by whoever is not meant (18.1.2); with keys in its SDP (RFC 4568)
+it goes to a stranger only when there is just one.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Strangers:
             return []  # its answer may be on its way
         found = [source for source, (first, last) in there.items() if first > since and now - last < LIFE]
         if response:
-            return found if len(found) == 1 else []
+            return found if len(found) == 1 or b"a=crypto:" not in data else []
         for source in found:
             if self.asked.pop(source, None) is None and len(self.asked) >= MAX_STRANGERS:
                 del self.asked[next(iter(self.asked))]

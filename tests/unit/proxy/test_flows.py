@@ -336,12 +336,12 @@ def test_who_was_there_before_or_stands_elsewhere_is_not_asked(world: World) -> 
     assert heard(one, (ALICE[0], 41000)) == heard(one, (CAROL[0], 41000)) == []
 
 
-def test_an_answer_with_a_description_goes_to_a_stranger_only_when_there_is_one(world: World) -> None:
+def test_an_answer_with_keys_in_it_goes_to_a_stranger_only_when_there_is_one(world: World) -> None:
     one, _, _ = three(world)
     call = Call(one, answer=False)
     world.advance(1.1)
     one.hear(PING, SHOWN)
-    ok = response(call.at_bob, 200, "OK", body="v=0\r\n")
+    ok = response(call.at_bob, 200, "OK", body="v=0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:k\r\n")
     one.hear(ok, BOB)
     assert heard(one, SHOWN) == []  # its ACK may be on its way
     one.hear(ok, BOB)
@@ -350,6 +350,10 @@ def test_an_answer_with_a_description_goes_to_a_stranger_only_when_there_is_one(
     one.hear(PING, (ALICE[0], 41000))
     one.hear(ok, BOB)
     assert heard(one, SHOWN) == heard(one, (ALICE[0], 41000)) == []
+    plain = response(call.at_bob, 200, "OK", body="v=0\r\n")
+    one.hear(plain, BOB)
+    one.hear(plain, BOB)
+    assert heard(one, SHOWN) == heard(one, (ALICE[0], 41000)) == ["SIP/2.0 200 OK"]
 
 
 def test_a_caller_that_came_back_under_another_port_is_reached_there(world: World) -> None:
