@@ -492,3 +492,9 @@ def test_services_of_media_slots_are_told_from_the_others() -> None:
         "x-1",
     ]
     assert services.slots_of(POOL_KEY, made) == {f"{POOL_KEY.name}-0", f"{POOL_KEY.name}-12"}
+
+
+def test_a_media_slot_keeps_its_endpoint_while_its_pod_ends_with_calls_on_it() -> None:
+    body = services.slot_service(POOL_KEY, UID, pool(), "loadBalancer", 0)
+    assert body["spec"]["publishNotReadyAddresses"] is True
+    assert body["spec"]["selector"][names.TRAFFIC] == "on"

@@ -58,6 +58,9 @@ def slot_service(key: SetKey, uid: str, pool: MediaPool, exposure: str, ordinal:
     first, count = ports.base or 0, ports.count or 0
     selector = {**names.selector(key), names.TRAFFIC: "on", names.POD_NAME: name}
     body["spec"] = _spec(exposure, selector, None) | {
+        # A pod that was told to end and still has calls counts as no endpoint otherwise, and a load balancer whose
+        # health check asks the node would cut what is left.
+        "publishNotReadyAddresses": True,
         "ports": [
             _udp(f"{kind}-{pair}", first + 2 * pair + odd)
             for pair in range(count)
