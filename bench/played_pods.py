@@ -91,7 +91,7 @@ class PlayedPods:
         self._gone: list[PlayedPod] = []
         self._peers: dict[Address, Address] = {}
         self._offers: dict[bytes, Address] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Open the sockets."""
@@ -105,15 +105,20 @@ class PlayedPods:
 
     def begin(self) -> None:
         """Heartbeats from now on."""
-        self._tasks = [asyncio.ensure_future(self._beat())]
+        self._task = asyncio.ensure_future(self._beat())
 
     async def end(self) -> None:
         """No heartbeats any more."""
-        for task in self._tasks:
+        task, self._task = self._task, None
+        if task is not None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        self._tasks = []
+
+    @property
+    def failed(self) -> BaseException | None:
+        """What ended the heartbeats."""
+        return self._task.exception() if self._task is not None and self._task.done() else None
 
     def remove(self, address: str) -> None:
         """The pod has ended: its lease goes with the next heartbeats."""
