@@ -65,7 +65,7 @@ def slot_service(key: SetKey, uid: str, pool: MediaPool, exposure: str, ordinal:
             _udp(f"{kind}-{pair}", first + 2 * pair + odd)
             for pair in range(count)
             for odd, kind in enumerate(("rtp", "rtcp"))
-        ]
+        ],
     }
     return body
 
