@@ -290,6 +290,17 @@ class Flows:
         for data in self._parked.take((listener, target), self._node.now):
             self.send(data, target, listener)
 
+    def give_away(self) -> None:
+        """We leave: what waits here waits at a peer that stays."""
+        if not self._parked.count:
+            return
+        peer = self._peers.with_room(b"parked")
+        if peer is None:
+            return
+        for listener, target in self._parked.flows():
+            for data in self._parked.take((listener, target), self._node.now):
+                self._peers.hand(peer, data, target, listener, hop.EMIT | 1 << hop.HOPS_SHIFT)
+
     def _look_again(self) -> None:
         """Holders may have turned up, or be gone for so long that their clients are spoken to directly."""
         for holder in [holder for holder in self._gone if self._peers.lease(holder) is not None]:

@@ -20,6 +20,7 @@ from .peers import Peers
 
 if TYPE_CHECKING:
     from .dialogs import Dialogs
+    from .flows import Flows
 
 STEP = 0.05
 AT_ONCE = 200
@@ -53,6 +54,7 @@ class HandOver:
         self._running = False
         self._left = False
         self.dialogs: Dialogs
+        self.flows: Flows | None = None
 
     @property
     def under_way(self) -> int:
@@ -83,6 +85,8 @@ class HandOver:
         if self._peers.writable and self._peers.available:
             self._give()
             self._tell()
+        if self.flows is not None:
+            self.flows.give_away()
         node.timers.start(STEP, now, self._step, None)
 
     def _give(self) -> None:

@@ -53,7 +53,7 @@ class Ownership:
         if node.config.flows:
             if self.peers.keeper is None or not node.config.internal:
                 raise ConfigError("flows: true given, with `store` and `internal` expected - at `$.flows`")
-            self.flows = flows = Flows(node, self.peers)
+            self.flows = self.handover.flows = flows = Flows(node, self.peers)
             flows.log = self.peers.beside = FlowLog(node, self.peers, flows)
             node.send, node.arrival, node.recall = flows.send, flows.arrival, flows.recall
             if len(node.config.listeners) > 1:

@@ -233,6 +233,18 @@ def test_a_proxy_with_messages_that_wait_is_not_empty(world: World) -> None:
     assert two.core.empty
 
 
+def test_what_waits_at_a_proxy_that_leaves_waits_at_one_that_stays(world: World) -> None:
+    one, two, call = dead_holder(world)
+    one.hear(call.from_bob("BYE", 7), BOB)
+    world.advance(1.5)
+    one.hear(request("INVITE", branch="late", call_id="late"), CAROL)  # so that it does not end at once
+    one.feed(events.Drain())
+    world.advance(0.3)
+    assert [proxy.core.status()["flows"]["waiting"] for proxy in (one, two)] == [0, 1]  # type: ignore[index]
+    one.kill()
+    assert "BYE" in [start_line(data)[:3] for data in two.hear(PING, ALICE)]
+
+
 def test_an_adopted_invite_says_who_held_its_caller(world: World) -> None:
     """The owner died within the second in which the others read who it held."""
     one, two, _ = three(world)
