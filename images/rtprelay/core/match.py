@@ -259,7 +259,8 @@ class Matcher:
         return data, out.handle, target
 
     def _rtcp_leg(self, data: bytes, port: Port, source: Source) -> Leg | None:
-        """By RTP's learnt source, by what was signalled, or the only leg that knows this IP. RTCP teaches nothing."""
+        """By RTP's learnt source, by what was signalled, or the only leg whose stream this party sends. That a leg is the
+        only one that knows the IP proves nothing: a call that ended may have had it too. RTCP teaches nothing."""
         if not port.rtcp:
             leg = port.learnt.get(source) or port.exact.get(source)
             return leg if leg is not None and leg.mux else None
@@ -270,7 +271,7 @@ class Matcher:
         for leg in legs:
             if leg.learnt is not None and leg.learnt[0] == source[0] and leg.learnt[1] + 1 == source[1]:
                 return leg
-        return legs[0] if len(legs) == 1 else reporter(legs, data)
+        return reporter(legs, data)
 
     def _drop(self, reason: str) -> Forward | None:
         self.dropped[reason] += 1

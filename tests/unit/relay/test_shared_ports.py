@@ -152,3 +152,10 @@ def test_a_source_that_was_heard_long_before_a_call_is_not_taken_for_the_only_on
     bed.call("new", ("198.51.100.10", 4100), CALLEE)
     assert bed.packet(rtp(100), 30000, lost) is None
     assert bed.packet(rtp(), 30000, ("198.51.100.10", 4200)) == (30000, CALLEE)
+
+
+def test_a_report_of_a_call_that_is_over_does_not_reach_the_only_call_of_its_ip() -> None:
+    bed = Bed("shared:1@30000")
+    bed.call("one")
+    assert bed.packet(rtp(), 30000, CALLER) == (30000, CALLEE)
+    assert bed.packet(rtcp(ssrc=0x5EED), 30001, (CALLER[0], 9001)) is None
