@@ -259,8 +259,8 @@ class Matcher:
         return data, out.handle, target
 
     def _rtcp_leg(self, data: bytes, port: Port, source: Source) -> Leg | None:
-        """By RTP's learnt source, by what was signalled, or the only leg whose stream this party sends. That a leg is the
-        only one that knows the IP proves nothing: a call that ended may have had it too. RTCP teaches nothing."""
+        """By RTP's learnt source, by what was signalled, or the only leg whose stream this party sends. That a leg is
+        the only one that knows the IP proves nothing: a call that ended may have had it too. RTCP teaches nothing."""
         if not port.rtcp:
             leg = port.learnt.get(source) or port.exact.get(source)
             return leg if leg is not None and leg.mux else None
