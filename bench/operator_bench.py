@@ -23,6 +23,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,7 @@ from pathlib import Path
 import uvloop
 import yaml
 
-from common import LOAD_CORE, PROGRAM_CORE, BenchError, cpu_seconds, memory_mb, pin_self, program
+from common import LOAD_CORE, PROGRAM_CORE, BenchError, cpu_seconds, memory_mb, pin_self, program, wait_until
 from control_plane import ROOT, Client, ControlPlane, Object, binaries, control_plane
 from played_cluster import NODE_STATUS, NODES, Churn, Owner, PlayedCluster, in_parallel, make_foreign, node, node_name
 from played_pods import SIP_PORT, PlayedPods
@@ -253,8 +254,17 @@ class Bench:
 def redis_server(work: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The store of all sets."""
     argv = ["redis-server", "--port", str(REDIS_PORT), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    with program([*argv, "--dir", str(work)], core=LOAD_CORE, log=work / "redis.log") as process:
+    log = work / "redis.log"
+    with program([*argv, "--dir", str(work)], core=LOAD_CORE, log=log) as process:
+        wait_until(takes_connections, process, "redis-server", log)
         yield process
+
+
+def takes_connections() -> bool:
+    """Whether the store is up."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", REDIS_PORT), 1.0):
+        return True
+    return False
 
 
 @contextlib.asynccontextmanager
