@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from e2e.harness.calls import KILLED_RELAY_MS, Outside, act, passed
+from e2e.harness.calls import KILLED_RELAY_MS, PLANNED_MS, Outside, act, passed
 from e2e.harness.fleet import CLUSTER, POOL, Fleet
 from sipfleet.calls import CallGenerator
-from sipfleet.demo.stage import GAP_LIMIT_MS
 
 FORCED = ("--grace-period=0", "--force")
 
@@ -15,10 +14,10 @@ FORCED = ("--grace-period=0", "--force")
 @pytest.mark.parametrize(
     ("name", "how", "limit"),
     [
-        pytest.param(CLUSTER, FORCED, GAP_LIMIT_MS, id="proxy-by-force", marks=pytest.mark.smoke),
+        pytest.param(CLUSTER, FORCED, PLANNED_MS, id="proxy-by-force", marks=pytest.mark.smoke),
         pytest.param(POOL, FORCED, KILLED_RELAY_MS, id="relay-by-force", marks=pytest.mark.smoke),
-        pytest.param(CLUSTER, ("--wait=false",), GAP_LIMIT_MS, id="proxy"),
-        pytest.param(POOL, ("--wait=false",), GAP_LIMIT_MS, id="relay"),
+        pytest.param(CLUSTER, ("--wait=false",), PLANNED_MS, id="proxy"),
+        pytest.param(POOL, ("--wait=false",), PLANNED_MS, id="relay"),
     ],
 )
 def test_a_deleted_pod_costs_no_call(
