@@ -348,7 +348,9 @@ async def measure(bench: Bench, stack: contextlib.ExitStack) -> dict[str, object
             # An edit is some thirty requests of all who play: with one core for the API server it would be the API
             # server that is measured.
             bench.plane.pin({PROGRAM_CORE, LOAD_CORE})
+            bench.pods.lag = 0.0
             edits = await bench.edit_all(operator)
+            lag = bench.pods.lag
             bench.plane.pin({LOAD_CORE})
             bench.memory = max(bench.memory, memory_mb(operator.pid))
             slowest(edits)
@@ -367,6 +369,7 @@ async def measure(bench: Bench, stack: contextlib.ExitStack) -> dict[str, object
         "reaction_median_s": round(quantile(reactions, 0.5), 3),
         "removal_p99_s": round(quantile(removals, 0.99), 3),
         "edit_request_p99_s": round(quantile([edit.accepted - edit.sent for edit in edits], 0.99), 3),
+        "play_lag_max_s": round(lag, 3),
         "edits": len(edits),
         "sets": len(bench.namespaces) * (CLUSTERS + 1),
         "pods": len(bench.namespaces) * (CLUSTERS * CLUSTER_PODS + POOL_PODS),

@@ -86,6 +86,8 @@ class PlayedPods:
         """By address."""
         self.beats = 0
         """Heartbeats that were answered."""
+        self.lag = 0.0
+        """Seconds that heartbeats were late at most: how long this machine had no time for us."""
         self._store = store
         self._ordered = ordered
         self._gone: list[PlayedPod] = []
@@ -149,6 +151,7 @@ class PlayedPods:
                     writer.write(client.take())
                     due += 1 / SLICES
                     await asyncio.sleep(max(0.0, due - loop.time()))
+                    self.lag = max(self.lag, loop.time() - due)
                     if reading.done():
                         reading.result()
         finally:
