@@ -50,7 +50,7 @@ class ControlPlane:
         """All threads of both programs, those to come too."""
         for pid in self.pids:
             for task in Path(f"/proc/{pid}/task").iterdir():
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # the thread has ended meanwhile
                     os.sched_setaffinity(int(task.name), cores)
 
 

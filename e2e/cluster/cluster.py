@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import fcntl
 import os
 import shutil
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -264,17 +265,7 @@ class Cluster:
 
     def kill_pods(self, node: Node) -> None:
         """Kills every process of every pod of a node at once. A kubelet that runs brings them back: stop it first."""
-        for _ in range(50):
-            pids = processes.in_cgroup(f"{node.cgroup}/kubepods")
-            if not pids:
-                return
-            for pid in pids:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-            time.sleep(0.02)
-        raise ClusterError(f"{node.name}: processes of pods are still there: {pids}")
+        _kill_until_gone(lambda: set(processes.in_cgroup(f"{node.cgroup}/kubepods")), f"pods of {node.name}", 5)
 
     def kill_node(self, node: Node) -> None:
         """Cuts a node's power: its daemons and all containers are gone at once, and its cable is pulled."""
@@ -398,21 +389,24 @@ def _kill_inside(place: str) -> None:
 
 def _kill_rest() -> None:
     """Kills what is in the cluster's namespaces and control groups, whoever started it: callers of a dead test, say."""
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        pids = set(processes.in_cgroup(f"/{layout.NAME}"))
-        for place in network.existing():
-            pids.update(processes.inside(place))
-        pids.discard(os.getpid())
-        if not pids:
-            return
+
+    def found() -> set[int]:
+        inside = (pid for place in network.existing() for pid in processes.inside(place))
+        return {*processes.in_cgroup(f"/{layout.NAME}"), *inside} - {os.getpid()}
+
+    _kill_until_gone(found, "the cluster", 20)
+
+
+def _kill_until_gone(found: Callable[[], set[int]], whose: str, seconds: float) -> None:
+    """SIGKILL to all that is found, again and again: what dies may have had children that nobody saw."""
+    until = time.monotonic() + seconds
+    while pids := found():
+        if time.monotonic() > until:
+            raise ClusterError(f"processes of {whose} do not end: {sorted(pids)}")
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):  # it was quicker
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        time.sleep(0.05)
-    raise ClusterError(f"processes do not end: {sorted(pids)}")
+        time.sleep(0.02)
 
 
 def leftovers() -> list[str]:

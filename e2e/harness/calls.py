@@ -23,6 +23,9 @@ KILLED_RELAY_MS = 8000.0
 """The longest gap of a relay whose pod was deleted by force."""
 LOST_NODE_MS = 20000.0
 """The longest gap where a node died."""
+AFTERMATH = 20.0
+"""Seconds that calls are watched after a disturbance before anything else is done: longer than a failover, a replaced
+pod or a new conntrack entry takes, so that what does not recover shows."""
 LEAST = 50
 """Calls that must be up when something happens, or it has proved nothing."""
 

@@ -7,6 +7,7 @@ import http.client
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ class Event:
         return self.kind == "DELETED" or bool(self.found["metadata"].get("deletionTimestamp"))
 
 
-class _Thread(AbstractContextManager["_Thread"]):
+class _Thread(AbstractContextManager["_Thread"], ABC):
     """Something that looks again and again until the `with` ends."""
 
     def __init__(self) -> None:
@@ -54,8 +55,9 @@ class _Thread(AbstractContextManager["_Thread"]):
         except BaseException as error:
             self._problem = error
 
+    @abstractmethod
     def _look(self) -> None:
-        raise NotImplementedError
+        """Until `_ended` is set."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -93,7 +95,7 @@ class Journal(_Thread):
                         self.events.append(Event(time.time(), kind, item))
             except (ApiError, OSError, http.client.HTTPException):  # the API server is away, or the version too old
                 version = ""
-                time.sleep(0.5)
+                time.sleep(0.5)  # not to ask in a frenzy
 
 
 @dataclass(frozen=True)

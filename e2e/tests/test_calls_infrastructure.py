@@ -7,11 +7,14 @@ import asyncio
 import pytest
 
 from e2e.cluster.cluster import Cluster
-from e2e.harness.calls import Outside, act, passed
+from e2e.harness.calls import AFTERMATH, Outside, act, passed
 from e2e.harness.fleet import OPERATOR, Fleet
 from e2e.tests.conftest import NEXT
 from e2e.tests.test_calls_roll import roll, rolled
 from sipfleet.calls import CallGenerator
+
+AWAY = 300.0
+"""Seconds without an operator: the pods do not depend on it."""
 
 
 def master(fleet: Fleet) -> str:
@@ -30,7 +33,7 @@ def test_conntrack_is_flushed_on_all_nodes(fleet: Fleet, outside: Outside, clust
     async def deed(calls: CallGenerator) -> None:
         calls.mark("flush")
         await act(cluster.flush_connections)
-        await asyncio.sleep(20)
+        await asyncio.sleep(AFTERMATH)
 
     passed(outside.play("conntrack_flush", deed, events=("flush",)))
 
@@ -40,7 +43,7 @@ def test_kube_proxy_restarts(fleet: Fleet, outside: Outside, cluster: Cluster) -
         calls.mark("restart")
         for node in cluster.nodes:
             await act(cluster.restart_kube_proxy, node)
-        await asyncio.sleep(20)
+        await asyncio.sleep(AFTERMATH)
 
     passed(outside.play("kube_proxy_restart", deed, events=("restart",)))
 
@@ -49,7 +52,7 @@ def test_the_api_server_restarts(fleet: Fleet, outside: Outside, cluster: Cluste
     async def deed(calls: CallGenerator) -> None:
         calls.mark("restart")
         await act(cluster.restart_api_server)
-        await asyncio.sleep(10)
+        await asyncio.sleep(AFTERMATH / 2)  # watches end and begin again; the status read now may be from before
         await act(fleet.until_settled)
 
     passed(outside.play("api_server_restart", deed, events=("restart",)))
@@ -59,10 +62,10 @@ def test_the_operator_is_away_for_five_minutes_in_a_rollout(fleet: Fleet, outsid
     async def deed(calls: CallGenerator) -> None:
         calls.mark("roll", NEXT)
         await act(roll, fleet, NEXT)
-        await asyncio.sleep(8)
+        await asyncio.sleep(8)  # the surge pod is there and slots are being drained: the middle of the roll
         await act(fleet.system, "scale", OPERATOR, "--replicas=0")
         calls.mark("operator gone")
-        await asyncio.sleep(300)
+        await asyncio.sleep(AWAY)
         await act(fleet.system, "scale", OPERATOR, "--replicas=1")
         calls.mark("operator back")
         await act(rolled, fleet, NEXT)
@@ -76,7 +79,7 @@ def test_the_redis_master_is_killed(fleet: Fleet, outside: Outside) -> None:
         victim = await act(master, fleet)
         calls.mark("kill", victim)
         await act(fleet.kubectl, "delete", "pod", victim, "--grace-period=0", "--force")
-        await asyncio.sleep(20)
+        await asyncio.sleep(AFTERMATH)
         await act(fleet.until_settled)
 
     passed(outside.play("redis_master", deed, events=("kill",)))

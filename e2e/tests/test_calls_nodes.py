@@ -40,7 +40,7 @@ def test_a_node_dies(fleet: Fleet, outside: Outside, cluster: Cluster) -> None:
         calls.mark("node dies", node.name)
         await act(cluster.stop_kubelet, node)
         await act(cluster.kill_pods, node)
-        await asyncio.sleep(25)
+        await asyncio.sleep(LOST_NODE_MS / 1000 + 5)  # what has not recovered by its limit shows in the gaps
         await act(fleet.until_settled)
         calls.mark("healed", node.name)
 

@@ -540,7 +540,7 @@ def test_down_leaves_nothing_even_of_an_up_that_crashed() -> None:
     settings = before.pop("settings")
     assert not any(before.values()), before
     crashing = command("up", "--nodes", "1")
-    time.sleep(4.0)
+    time.sleep(4.0)  # in the middle: it takes nine seconds, and must have made something to leave behind
     crashing.kill()
     crashing.communicate()
     assert traces()["namespaces"], "it was killed before it had made anything"

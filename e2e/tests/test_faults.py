@@ -39,7 +39,7 @@ def test_scaled_to_zero_a_fleet_waits_for_its_calls(fleet: Fleet, outside: Outsi
         before = {name: await act(lives, fleet, name) for name in (CLUSTER, POOL)}
         calls.mark("zero")
         await act(fleet.kubectl, "scale", f"sipcluster/{CLUSTER}", f"mediapool/{POOL}", "--replicas=0")
-        await asyncio.sleep(10)
+        await asyncio.sleep(10)  # time enough to end pods wrongly; the calls of FEW last longer
         calls.mark("ten seconds later")
         # Calls are packed onto the lowest relay: the other may have gone.
         for name, stood in before.items():

@@ -38,7 +38,7 @@ def test_a_deleted_cluster_drains_first(fleet: Fleet, outside: Outside) -> None:
         before = await act(lives, fleet, CLUSTER)
         calls.mark("delete")
         await act(fleet.kubectl, "delete", WHAT, "--wait=false")
-        await asyncio.sleep(10)
+        await asyncio.sleep(10)  # time enough to end pods wrongly; the calls of FEW last longer
         calls.mark("ten seconds later")
         left = await act(lives, fleet, CLUSTER)
         assert left, "no proxy was left to the calls"
@@ -58,7 +58,7 @@ def test_a_deletion_waits_for_the_operator_and_loses_nothing(fleet: Fleet, outsi
         await act(fleet.system, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=sipfleet-operator")
         calls.mark("delete")
         await act(fleet.kubectl, "delete", WHAT, "--wait=false")
-        await asyncio.sleep(8)
+        await asyncio.sleep(8)  # the garbage collector, if it were to take them, would have
         calls.mark("operator back")
         waiting = (await act(fleet.kubectl.get, WHAT))["metadata"]
         assert waiting["deletionTimestamp"]

@@ -44,7 +44,7 @@ class Resolver:
     def take(self) -> list[tuple[Address, list[Address]]]:
         """The names that are done, with their addresses; none for a name that nobody knows."""
         if self.fd >= 0:
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(BlockingIOError):  # nothing was counted since
                 os.eventfd_read(self.fd)
         found = []
         while self._done:

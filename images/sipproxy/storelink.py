@@ -147,7 +147,7 @@ class StoreLink:
         delay = FIRST_RETRY
         while True:
             self._served = False
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # `_changed` has said that the store is away; it is tried again below
                 await self._hold(await self._connect())
             if self._served:
                 delay = FIRST_RETRY
@@ -185,7 +185,7 @@ class StoreLink:
                 search.resolved(name, addresses)
         search.begin()
         while (sentinel := search.next()) is not None:
-            with contextlib.suppress(OSError, SipcoreError):
+            with contextlib.suppress(OSError, SipcoreError):  # the next one may know
                 return await asyncio.wait_for(self._ask(sentinel, search), ASK_LIMIT)
         raise OSError("no sentinel names a master")
 

@@ -163,7 +163,7 @@ async def _talk(caller: _Socket, toward_caller: Address, callee: _Socket, toward
         for sender, relay in ((caller, toward_caller), (callee, toward_callee)):
             assert sender.transport is not None
             sender.transport.sendto(_rtp(sequence), relay)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # one packet's time
         for one in list(silent.values()):
             while not one.received.empty():
                 data, _ = one.received.get_nowait()

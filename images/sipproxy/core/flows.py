@@ -220,7 +220,7 @@ class Flows:
         """Who held it until now speaks to it through us at once; all others read it within a second."""
         lease = self._peers.lease(holder)
         if lease is not None:
-            with suppress(ValueError):
+            with suppress(ValueError):  # not an address: all others, and it too, read the move within a second
                 self._peers.tell(lease, {"t": "moved", "flows": [pack(flow)]})
 
     # -- by way of the holder
@@ -327,7 +327,7 @@ class Flows:
         if not isinstance(sender, int) or not isinstance(names, list):
             return
         for name in names:
-            with suppress(RecordError):
+            with suppress(RecordError):  # one name that cannot be read must not cost the others
                 listener, source = unpack(name if isinstance(name, bytes) else b"")
                 if listener < len(self._mine):
                     self.heard_elsewhere(source, listener, sender)

@@ -18,7 +18,7 @@ import aiohttp
 
 from sipfleet.kubernetes import names, observe
 from sipfleet.kubernetes.client import PODS, ApiError, Object
-from sipfleet.kubernetes.objects.template import USER
+from sipfleet.kubernetes.objects import security
 
 if TYPE_CHECKING:
     from sipfleet.kubernetes.fleet import Fleet
@@ -86,11 +86,7 @@ def tombstone(namespace: str, node: str, image: str, pull_policy: str) -> Object
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 0,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": security.POD,
             "containers": [
                 {
                     "name": "tombstone",
@@ -98,11 +94,7 @@ def tombstone(namespace: str, node: str, image: str, pull_policy: str) -> Object
                     "imagePullPolicy": pull_policy,
                     "command": ["/bin/true"],
                     "resources": {"requests": {"cpu": "0", "memory": "0"}},
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
+                    "securityContext": security.CONTAINER,
                 }
             ],
         },

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from datetime import UTC, datetime
 
 from sipfleet.kubernetes.client import EVENTS, Api, ApiError, Object
-from sipfleet.kubernetes.names import SetKey
+from sipfleet.setkey import SetKey
 
 log = logging.getLogger("sipfleet.events")
 
@@ -44,7 +44,7 @@ class Events:
     async def close(self) -> None:
         """Write what waits."""
         if self._writers:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError):  # an event is worth no late end: the log has it too
                 async with asyncio.timeout(FLUSH):
                     await asyncio.gather(*(queue.join() for queue in self._waiting))
         for writer in self._writers:
@@ -60,13 +60,13 @@ class Events:
         self._told.move_to_end(mark)
         while len(self._told) > REMEMBERED:
             self._told.popitem(last=False)
-        log.log(logging.WARNING if warning else logging.INFO, "%s: %s: %s", key, reason, message)
+        log.log(logging.WARNING if warning else logging.INFO, "%s: %s: %s", key.qualified, reason, message)
         if not self._writers:
             self._writers = [asyncio.ensure_future(self._write(queue)) for queue in self._waiting]
         try:
             self._waiting[hash(key) % WRITERS].put_nowait((key, self._event(key, uid, reason, message, warning, now)))
         except asyncio.QueueFull:
-            log.warning("%s: event %s was not written: %d others wait", key, reason, WAITING)
+            log.warning("%s: event %s was not written: %d others wait", key.qualified, reason, WAITING)
 
     async def _write(self, waiting: asyncio.Queue[tuple[SetKey, Object]]) -> None:
         while True:
@@ -74,7 +74,7 @@ class Events:
             try:
                 await self._api.create(EVENTS, key.namespace, event)
             except ApiError as error:
-                log.warning("%s: event %s was not written: %s", key, event["reason"], error)
+                log.warning("%s: event %s was not written: %s", key.qualified, event["reason"], error)
             waiting.task_done()
 
     def _event(self, key: SetKey, uid: str, reason: str, message: str, warning: bool, now: datetime) -> Object:

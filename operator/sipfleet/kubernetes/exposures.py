@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sipfleet.api import MediaPool, SipCluster
 
-EXPOSURES = ("loadBalancer", "clusterIP", "hostNetwork")
 AUTO_WAIT = 20.0
 """Seconds that `auto` waits for a load balancer to give an address before it makes do with the cluster's own."""
 

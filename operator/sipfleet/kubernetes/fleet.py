@@ -29,8 +29,8 @@ from sipfleet.kubernetes.client import (
     Resource,
 )
 from sipfleet.kubernetes.events import Events
+from sipfleet.kubernetes.layout import SetLayout
 from sipfleet.kubernetes.monitors import Monitors
-from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.objects import store
 from sipfleet.kubernetes.pods import Orders
 from sipfleet.kubernetes.prometheus import Measurements
@@ -40,6 +40,7 @@ from sipfleet.kubernetes.stores import Stores
 from sipfleet.kubernetes.watch import Watch
 from sipfleet.kubernetes.workqueue import WorkQueue
 from sipfleet.kubernetes.zones import Zones
+from sipfleet.setkey import SetKey
 
 log = logging.getLogger("sipfleet")
 
@@ -75,9 +76,8 @@ class Fleet:
         """Clusters whose key is known to be there."""
         self._passwords: dict[str, str] = {}
         self._store_applied: dict[tuple[str, str, str], str] = {}
-        self._by_set: dict[tuple[str, SetKey], dict[str, Object]] = {}
         self.pods = self._watch(PODS, self._owned("Pod"), observe.slim_pod)
-        self.nodes = [Watch(api, NODES, self._node_changed, keep=observe.slim_node)]
+        self.nodes = Watch(api, NODES, self._node_changed, keep=observe.slim_node)
         self._nodes_seen: dict[str, object] = {}
         self.statefulsets = self._watch(STATEFULSETS, self._owned("StatefulSet"))
         self.services = self._watch(SERVICES, self._owned("Service"))
@@ -101,9 +101,19 @@ class Fleet:
         """The objects of one set in a watched kind, by name."""
         return index.by_set.get(key, {})
 
+    def layout_of(self, key: SetKey) -> SetLayout | None:
+        """What the StatefulSet of a set says now."""
+        found = self.statefulsets.get(key.namespace, key.name)
+        if found is None:
+            return None
+        spec = found["spec"]
+        partition = spec.get("updateStrategy", {}).get("rollingUpdate", {}).get("partition", 0)
+        label = spec["template"]["metadata"].get("labels", {}).get(names.REVISION, "")
+        return SetLayout(int(spec.get("replicas", 0)), label, int(partition))
+
     def node_of(self, pod: Object) -> Object | None:
         name = pod["spec"].get("nodeName")
-        return self.nodes[0].get("", name) if name else None
+        return self.nodes.get("", name) if name else None
 
     def name_taken(self, key: SetKey) -> bool:
         """Whether a set of the other kind had this name before."""
@@ -121,7 +131,7 @@ class Fleet:
 
     async def start(self) -> None:
         """Begin to watch; returns when everything that stands is known."""
-        watches = [*self.nodes, *(watch for index in self._watches for watch in index.watches)]
+        watches = [self.nodes, *(watch for index in self._watches for watch in index.watches)]
         self._tasks = [asyncio.ensure_future(watch.run()) for watch in watches]
         await asyncio.gather(*(watch.synced.wait() for watch in watches))
 

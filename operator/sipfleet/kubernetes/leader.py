@@ -53,7 +53,7 @@ class Leadership:
         if self._task is None:
             return
         self._task.cancel()
-        with contextlib.suppress(ApiError):
+        with contextlib.suppress(ApiError):  # it runs out by itself, a few seconds later
             found = await self._api.get(LEASES, self._settings.namespace, NAME)
             if found is not None and found["spec"].get("holderIdentity") == self._settings.identity:
                 await self._write(found, holder="")

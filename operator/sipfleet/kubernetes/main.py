@@ -108,13 +108,13 @@ class Operator:
                 self._failures.pop(key, None)
             except ApiError as error:
                 again = self._failed(key)
-                log.warning("%s: %s; again in %g s", key, error, again)
+                log.warning("%s: %s; again in %g s", key.qualified, error, again)
                 if error.status in (400, 403, 422):
                     text = f"the API server refused: {error}"
                     await fleet.events.add(key, state.uid, "Refused", text, warning=True)
             except Exception:  # one set must not end the others
                 again = self._failed(key)
-                log.error("%s: %s", key, traceback.format_exc())
+                log.error("%s: %s", key.qualified, traceback.format_exc())
             finally:
                 fleet.queue.done(key)
             if key in fleet.sets:

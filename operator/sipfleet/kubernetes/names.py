@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from sipfleet.setkey import SetKey
 
 FIELD_MANAGER = "sipfleet"
 FINALIZER = "sipfleet.io/drain"
@@ -36,24 +36,7 @@ OURS = f"{MANAGED_BY}={FIELD_MANAGER}"
 """Label selector of everything that this operator made."""
 
 
-class SetKey(NamedTuple):
-    """Which SipCluster or MediaPool."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    @property
-    def store(self) -> tuple[str, str]:
-        """(namespace, name), what the store knows a set by."""
-        return self.namespace, self.name
-
-    def __str__(self) -> str:
-        return f"{self.kind.lower()}/{self.namespace}/{self.name}"
-
-
 APPS = {"SipCluster": "sipproxy", "MediaPool": "rtprelay"}
-PLURALS = {"SipCluster": "sipclusters", "MediaPool": "mediapools"}
 
 
 def labels(key: SetKey) -> dict[str, str]:

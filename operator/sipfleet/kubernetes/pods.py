@@ -85,7 +85,7 @@ class Orders:
                 said = answer.decode("utf-8", "replace").strip()[:200]
                 log.warning(
                     "%s: POST http://%s:%d%s: %s %s",
-                    state.key,
+                    state.key.qualified,
                     address,
                     names.ADMIN_PORT,
                     path,

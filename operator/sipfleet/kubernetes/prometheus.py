@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sipfleet.api import MediaPool, SipCluster
-from sipfleet.kubernetes.names import SetKey
 from sipfleet.plan.conditions import METRICS, MOST_NAMED
 from sipfleet.plan.types import Measured, Phase, Probe, SlotObservation
+from sipfleet.setkey import SetKey
 
 log = logging.getLogger("sipfleet.prometheus")
 

@@ -12,10 +12,10 @@ from sipfleet.api import ManifestError, MediaPool, SipCluster, revision
 from sipfleet.api.manifest import validated
 from sipfleet.kubernetes import names
 from sipfleet.kubernetes.client import Object
-from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.objects.config import MANIFEST, TEMPLATE
 from sipfleet.kubernetes.observe import PodMemory
 from sipfleet.plan.types import Desired, SetStatus, SrvRecord
+from sipfleet.setkey import SetKey
 
 Resource = SipCluster | MediaPool
 

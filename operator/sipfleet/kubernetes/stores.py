@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from sipcore.errors import SipcoreError
 from sipcore.lease import LeaseView
-from sipfleet.kubernetes.names import SetKey
+from sipfleet.setkey import SetKey
 from sipfleet.store import StoreReader
 
 log = logging.getLogger("sipfleet.store")
@@ -43,7 +43,7 @@ class Stores:
             try:
                 reader = self._readers.get(url) or StoreReader(url)
             except (SipcoreError, ValueError) as error:
-                log.error("%s: %s", key, error)
+                log.error("%s: %s", key.qualified, error)
                 return None
             self._readers[url], self._sets[key] = reader, url
             if url not in self._tasks:

@@ -16,9 +16,9 @@ from sipfleet.api import SipCluster
 from sipfleet.dns.externaldns import dns_endpoint
 from sipfleet.kubernetes.client import SECRETS, SIPCLUSTERS, Api, ApiError
 from sipfleet.kubernetes.events import Events
-from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.sets import SetState
 from sipfleet.plan.types import SrvRecord
+from sipfleet.setkey import SetKey
 
 log = logging.getLogger("sipfleet.dns")
 

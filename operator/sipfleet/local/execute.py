@@ -14,7 +14,7 @@ from sipfleet.local.addresses import ADMIN_PORT
 from sipfleet.local.errors import AddressError
 from sipfleet.local.events import Events
 from sipfleet.local.pods import Pods
-from sipfleet.local.slots import SetKey, Slot
+from sipfleet.local.slots import Slot
 from sipfleet.plan.types import (
     Action,
     Cordon,
@@ -27,6 +27,7 @@ from sipfleet.plan.types import (
     SrvRecord,
     Uncordon,
 )
+from sipfleet.setkey import SetKey
 
 TELLING = 1.2
 """Seconds until the next heartbeat shows what a pod was told; it is not told again before."""

@@ -21,9 +21,10 @@ from sipfleet.local.children import Child, bound_log, exit_text, last_line, stop
 from sipfleet.local.errors import LocalError
 from sipfleet.local.events import Events
 from sipfleet.local.releases import environment
-from sipfleet.local.slots import Leave, SetKey, Slot
+from sipfleet.local.slots import Leave, Slot
 from sipfleet.local.state import StateDirectory
 from sipfleet.plan.types import Phase
+from sipfleet.setkey import SetKey
 
 PROGRAMS = {"SipCluster": "sipproxy", "MediaPool": "rtprelay"}
 

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from sipfleet.api import MediaPool, Resource, SipCluster, revision
-from sipfleet.local.slots import SetKey
 from sipfleet.local.state import StateDirectory
 from sipfleet.plan.types import Desired, Observed, SetStatus
+from sipfleet.setkey import SetKey
 
 KINDS: dict[str, type[SipCluster] | type[MediaPool]] = {"SipCluster": SipCluster, "MediaPool": MediaPool}
 

@@ -8,28 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from sipcore.record import Lease
 from sipfleet.local.backoff import Backoff
 from sipfleet.local.children import Child
 from sipfleet.plan.types import Phase
-
-
-class SetKey(NamedTuple):
-    """Which SipCluster or MediaPool."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    @property
-    def store(self) -> tuple[str, str]:
-        """(namespace, name), what the store knows a set by."""
-        return self.namespace, self.name
-
-    def __str__(self) -> str:
-        return f"{self.kind.lower()}/{self.name}"
+from sipfleet.setkey import SetKey
 
 
 @dataclass(frozen=True, slots=True)

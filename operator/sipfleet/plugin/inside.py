@@ -144,7 +144,7 @@ class Inside:
 
 
 async def _beat(stdin: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
+    with suppress(OSError):  # the program has ended: its exit status says how
         while True:
             stdin.write(b"\n")
             await stdin.drain()

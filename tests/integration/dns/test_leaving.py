@@ -19,7 +19,7 @@ DRAINED = replace(STANDING, drains=(DrainStart(1, "u1", NOW - 60),))
 
 
 def targets(primary: NameServer) -> list[str]:
-    return sorted(rdata.target.to_text() for rdata in ask(primary, "_sip._udp.example.test", "SRV"))  # type: ignore[attr-defined]
+    return sorted(rdata.target.to_text() for rdata in ask(primary, "_sip._udp.example.test", "SRV"))
 
 
 def published_in(primary: NameServer, observed: Observed, key: Tsig = KEY) -> Published:

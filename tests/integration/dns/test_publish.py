@@ -64,7 +64,7 @@ def test_three_to_one_weights_give_three_quarters_of_the_calls(primary: NameServ
     asyncio.run(publish(cluster(primary), (record(0, weight=75), record(1, weight=25)), KEY))
     dice = random.Random(20)
     records = ask(primary, "_sip._udp.example.test", "SRV")
-    first = [next(in_order(records, dice)).target.to_text() for _ in range(5000)]  # type: ignore[attr-defined]
+    first = [next(in_order(records, dice)).target.to_text() for _ in range(5000)]
     assert abs(first.count("demo-0.example.test.") / len(first) - 0.75) <= 0.03
 
 

@@ -17,9 +17,9 @@ from socket import create_server
 import pytest
 
 from sipfleet.kubernetes import prometheus
-from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.prometheus import Measurements, PrometheusError, Reading, Source, ask
 from sipfleet.plan import Observed, Plan, SetStatus, plan
+from sipfleet.setkey import SetKey
 from tests.integration.peers.process import Peer
 from tests.unit.kubernetes.scenes import pool
 from tests.unit.plan.scenes import NOW, pod, rule, wish

@@ -10,8 +10,8 @@ from sipcore.record import Lease, encode
 from sipcore.store import Keys
 from sipfleet.api import MediaPool, SipCluster, validated
 from sipfleet.kubernetes import names
-from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.settings import Settings
+from sipfleet.setkey import SetKey
 from tests.unit.api.manifests import CLUSTER, POOL, changed
 
 Object = dict[str, Any]

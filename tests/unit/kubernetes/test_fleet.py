@@ -9,8 +9,8 @@ from typing import cast
 from sipfleet.kubernetes import names
 from sipfleet.kubernetes.client import Api
 from sipfleet.kubernetes.fleet import Fleet
-from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.objects.protection import disruption_budget
+from sipfleet.setkey import SetKey
 
 from .scenes import POOL_KEY, SETTINGS, UID, Object, node, pod, pool
 

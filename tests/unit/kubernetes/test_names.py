@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sipfleet.kubernetes import names
-from sipfleet.kubernetes.names import SetKey
+from sipfleet.setkey import SetKey
 
 from .scenes import POOL_KEY, SIP_KEY
 
@@ -41,5 +41,5 @@ def test_every_label_name_is_one_that_kubernetes_takes() -> None:
 
 
 def test_a_key_reads_as_kubectl_would_say_it_and_names_the_stores_keys() -> None:
-    assert str(SIP_KEY) == "sipcluster/voice/demo"
+    assert SIP_KEY.qualified == "sipcluster/voice/demo"
     assert SIP_KEY.store == ("voice", "demo")

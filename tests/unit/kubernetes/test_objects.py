@@ -17,6 +17,7 @@ from sipfleet.kubernetes.objects.statefulset import stateful_set
 from sipfleet.kubernetes.objects.template import pod_template
 from sipfleet.kubernetes.sets import revision_of, wire_manifest
 from sipfleet.kubernetes.settings import Settings
+from sipfleet.setkey import SetKey
 
 from .scenes import POOL_KEY, SETTINGS, SIP_KEY, UID, Object, cluster, pool
 
@@ -25,7 +26,7 @@ PASSWORD = "pa55w0rd" * 6
 MANAGED = {"store": {"managed": {}}}
 
 
-def key_of(resource: SipCluster | MediaPool) -> names.SetKey:
+def key_of(resource: SipCluster | MediaPool) -> SetKey:
     return SIP_KEY if isinstance(resource, SipCluster) else POOL_KEY
 
 

@@ -12,8 +12,8 @@ import redis
 from sipcore.lease import LeaseKeeper
 from sipcore.record import Lease
 from sipcore.store import SCRIPTS, Keys
-from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.stores import Stores
+from sipfleet.setkey import SetKey
 from tests.integration.peers.redis_server import RedisServer
 
 from .scenes import POOL_KEY, lease

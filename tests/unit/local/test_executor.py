@@ -11,8 +11,9 @@ from sipcore.admin import AdminConnection, text
 from sipfleet.local import execute
 from sipfleet.local.events import Events
 from sipfleet.local.execute import Executor
-from sipfleet.local.slots import Leave, SetKey, Slot
+from sipfleet.local.slots import Leave, Slot
 from sipfleet.plan.types import Action, Cordon, CreateSlot, Cut, Drain, PublishSrv, RemoveSlot, Replace, Uncordon
+from sipfleet.setkey import SetKey
 
 DEMO = SetKey("SipCluster", "default", "demo")
 ADDRESS = "127.106.0.21"

@@ -8,8 +8,9 @@ from sipcore.lease import LeaseView
 from sipcore.record import Lease, encode
 from sipcore.store import Keys
 from sipfleet.local.observe import lease_state, observation, take_in_leases
-from sipfleet.local.slots import Leave, SetKey, Slot
+from sipfleet.local.slots import Leave, Slot
 from sipfleet.plan.types import LeaseState, Phase
+from sipfleet.setkey import SetKey
 
 MEDIA = SetKey("MediaPool", "default", "media")
 DEMO = SetKey("SipCluster", "default", "demo")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from sipfleet import render
 from sipfleet.api import MediaPool, SipCluster
 from sipfleet.kubernetes import names
-from sipfleet.kubernetes.names import SetKey
+from sipfleet.setkey import SetKey
 
 from .meta import Object, head
 from .template import KEY_FILE, SLOTS_FILE, config_name, key_name, slots_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sipfleet.kubernetes import names
-from sipfleet.kubernetes.names import SetKey
+from sipfleet.setkey import SetKey
 
 Object = dict[str, Any]
 

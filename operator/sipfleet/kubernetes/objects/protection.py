@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sipfleet.api import MediaPool, SipCluster
 from sipfleet.kubernetes import names
-from sipfleet.kubernetes.names import SetKey
+from sipfleet.setkey import SetKey
 
 from .meta import Object, head
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sipfleet.api import MediaPool, SipCluster
 from sipfleet.kubernetes import names
-from sipfleet.kubernetes.names import SetKey
+from sipfleet.setkey import SetKey
 
 from .meta import Object, head
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sipfleet.kubernetes import names
-from sipfleet.kubernetes.names import SetKey
+from sipfleet.setkey import SetKey
 
 from .meta import Object, head
 

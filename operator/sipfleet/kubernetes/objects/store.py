@@ -14,11 +14,11 @@ from urllib.parse import quote
 from jinja2 import Environment, StrictUndefined
 
 from sipfleet.kubernetes import names
-from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.settings import Settings
+from sipfleet.setkey import SetKey
 
+from . import security
 from .meta import Object
-from .template import USER
 
 NAME = "sipfleet-store"
 CONFIG = f"{NAME}-config"
@@ -142,13 +142,7 @@ def _stateful_set(texts: dict[str, str], settings: Settings) -> Object:
                 "automountServiceAccountToken": False,
                 "enableServiceLinks": False,
                 "terminationGracePeriodSeconds": 20,
-                "securityContext": {
-                    "runAsNonRoot": True,
-                    "runAsUser": USER,
-                    "runAsGroup": USER,
-                    "fsGroup": USER,
-                    "seccompProfile": {"type": "RuntimeDefault"},
-                },
+                "securityContext": security.POD,
                 "affinity": {
                     "podAntiAffinity": {
                         "preferredDuringSchedulingIgnoredDuringExecution": [
@@ -204,11 +198,7 @@ def _container(name: str, port: int, script: str, settings: Settings) -> Object:
         "readinessProbe": dict(probe, periodSeconds=2, failureThreshold=2, successThreshold=1),
         "livenessProbe": dict(probe, periodSeconds=10, failureThreshold=6, successThreshold=1, initialDelaySeconds=20),
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": security.CONTAINER,
         "volumeMounts": [
             {"name": "config", "mountPath": "/etc/sipfleet/store", "readOnly": True},
             {"name": "data", "mountPath": "/data"},

@@ -6,14 +6,14 @@ from typing import Any
 
 from sipfleet.api import MediaPool, SipCluster
 from sipfleet.kubernetes import names
-from sipfleet.kubernetes.names import SetKey
 from sipfleet.kubernetes.settings import Settings
+from sipfleet.setkey import SetKey
 
+from . import security
 from .meta import Object
 
 GRACE = 30
 """Seconds beyond the drain timeout (DESIGN 4.5)."""
-USER = 65532
 CONFIG_DIR = "/etc/sipfleet/config"
 CONFIG_FILE = f"{CONFIG_DIR}/config.json"
 KEY_DIR = "/etc/sipfleet/key"
@@ -78,13 +78,7 @@ def pod_template(resource: SipCluster | MediaPool, revision: str, settings: Sett
             "hostNetwork": host_network,
             **({"dnsPolicy": "ClusterFirstWithHostNet"} if host_network else {}),
             **({"priorityClassName": settings.priority_class} if settings.priority_class else {}),
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER,
-                "runAsGroup": USER,
-                "fsGroup": USER,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": security.POD,
             "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [_no_tombstone()]}},
             "topologySpreadConstraints": [
                 _spread(key, "kubernetes.io/hostname"),
@@ -141,11 +135,7 @@ def _container(resource: SipCluster | MediaPool, app: str, image: str, settings:
         "livenessProbe": _probe("/livez", period=5, failures=3),
         "startupProbe": _probe("/livez", period=1, failures=60),
         "resources": {"requests": dict(REQUESTS[app])},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": security.CONTAINER,
         "volumeMounts": mounts,
     }
 
