@@ -164,6 +164,7 @@ class Fleet:
                 self.queue.forget(key)
                 self.stores.forget(key)
                 self.measurements.forget(key)
+                self.zones.forget(key)
                 self.templates.pop(key, None)
                 self.keyed.discard(key)
                 if not any(other.namespace == key.namespace for other in self.sets):
@@ -212,10 +213,13 @@ class Fleet:
 
     def _node_changed(self, event: str, node: Object) -> None:
         name = node["metadata"]["name"]
-        said = None if event == "DELETED" else (node["spec"], node["status"])
-        if self._nodes_seen.get(name) == said:
-            return  # kubelets report again and again that they are well
-        self._nodes_seen[name] = said
+        if event == "DELETED":
+            self._nodes_seen.pop(name, None)
+        else:
+            said = (node["spec"], node["status"])
+            if self._nodes_seen.get(name) == said:
+                return  # kubelets report again and again that they are well
+            self._nodes_seen[name] = said
         for pod in self.pods:
             if pod["spec"].get("nodeName") == name:
                 key = names.owner_of(pod["metadata"].get("labels", {}), pod["metadata"]["namespace"])
@@ -370,7 +374,10 @@ class Index:
         key = names.owner_of(metadata.get("labels", {}), metadata.get("namespace", ""))
         if key is not None:
             if event == "DELETED":
-                self.by_set.get(key, {}).pop(metadata["name"], None)
+                left = self.by_set.get(key, {})
+                left.pop(metadata["name"], None)
+                if not left:
+                    self.by_set.pop(key, None)
             else:
                 self.by_set.setdefault(key, {})[metadata["name"]] = found
         self._listener(event, found)

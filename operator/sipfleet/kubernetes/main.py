@@ -100,6 +100,7 @@ class Operator:
             key = await fleet.queue.get()
             state = fleet.sets.get(key)
             if state is None:
+                self._failures.pop(key, None)
                 fleet.queue.done(key)
                 continue
             again = FAILED

@@ -66,6 +66,11 @@ class Zones:
             await asyncio.wait([task])
         return await self._publish(state, cluster, ())
 
+    def forget(self, key: SetKey) -> None:
+        """The set is gone."""
+        self._rest.pop(key, None)
+        self._checked.pop(key, None)
+
     async def close(self) -> None:
         for task in self._tasks.values():
             task.cancel()
