@@ -125,7 +125,8 @@ class Program:
         if "drain" in self._broken:
             os._exit(0)
         self._feed(Drain())
-        self._leave_when_empty()
+        # Not at once: what came before the sockets left the selection is still to be read.
+        asyncio.get_running_loop().call_later(EMPTY_POLL, self._leave_when_empty)
 
     def _leave_when_empty(self) -> None:
         if self.core.empty:

@@ -82,7 +82,7 @@ class Ownership:
     def empty(self) -> bool:
         """DESIGN 2.10: no open transaction and no owned dialog."""
         node = self._node
-        waits = self.flows is not None and self.flows.parked > 0
+        waits = self.peers.asked > 0 or (self.flows is not None and self.flows.parked > 0)
         return node.open == 0 and node.owned == 0 and self.handover.under_way == 0 and not waits
 
     # -- asked by requests, forwarding and dialogs
@@ -97,6 +97,9 @@ class Ownership:
             if peer is not None:
                 flags = hop.MUST_OWN | incoming.hops + 1 << hop.HOPS_SHIFT
                 self.peers.hand(peer, incoming.data, incoming.source, incoming.listener, flags)
+                return False
+            # A peer that has just come may not have been read yet.
+            if self.peers.look_for_room(partial(self.requests.receive, incoming)):
                 return False
         self.requests.refuse(incoming, 503)
         return False

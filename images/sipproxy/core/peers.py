@@ -28,8 +28,8 @@ RING = 256
 """Messages handed to a peer that are kept, to be served here when it turns out dead."""
 RING_AGE = 1.0
 """Seconds: what was handed over earlier was served, or its sender has sent it again."""
-
-
+ANYBODY = 0
+"""The index that no proxy has."""
 MAX_WAITING = 4096
 MAX_PINGS = 64
 
@@ -59,7 +59,7 @@ class Peers:
         self.down: set[int] = set()
         """Indexes whose internal port is closed: dead now, whatever their lease says (DESIGN 2.5)."""
         self._asked: dict[int, float] = {}
-        """Index that nobody knew -> when we asked the store for it."""
+        """Index that nobody knew, or `ANYBODY` -> when we asked the store for it."""
         self._wait_for_leases: list[Callable[[], None]] = []
         self._rings: dict[tuple[Address, int], deque[Handed]] = {}
         """By peer, and apart what it only has to send on (`hop.EMIT`)."""
@@ -111,23 +111,36 @@ class Peers:
             return False
         return index in self.down or self.keeper.dead(index, self._node.now)
 
+    @property
+    def asked(self) -> int:
+        """Messages that wait for what the store says of the peers."""
+        return len(self._wait_for_leases)
+
     def look_for(self, index: int, go_on: Callable[[], None]) -> bool:
         """Ask the store for a proxy that is not known to live; False: it was asked lately, or its port is closed.
 
         A proxy may serve its first call before its peers have read its lease. `go_on` is called with the answer.
         """
-        node = self._node
-        if not self.available or index in (0, node.index) or index in self.down or self.lease(index) is not None:
+        if index in (0, self._node.index) or index in self.down or self.lease(index) is not None:
             return False
-        if len(self._wait_for_leases) >= MAX_WAITING:
+        return self._ask(index, go_on)
+
+    def look_for_room(self, go_on: Callable[[], None]) -> bool:
+        """Ask the store for a peer that takes a new call; False: it was asked lately."""
+        return self._ask(ANYBODY, go_on)
+
+    def _ask(self, what: int, go_on: Callable[[], None]) -> bool:
+        """One heartbeat serves all that ask while it is under way; for the same thing once in an interval."""
+        node = self._node
+        if not self.available or len(self._wait_for_leases) >= MAX_WAITING:
             return False
         if not self._wait_for_leases:
-            if node.now - self._asked.get(index, float("-inf")) < INTERVAL:
+            if node.now - self._asked.get(what, float("-inf")) < INTERVAL:
                 return False
             if len(self._asked) >= MAX_WAITING:
                 self._asked.clear()
             self.heartbeat()
-        self._asked[index] = node.now
+        self._asked[what] = node.now
         self._wait_for_leases.append(go_on)
         return True
 

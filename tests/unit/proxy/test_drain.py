@@ -45,6 +45,26 @@ def test_503_goes_out_only_when_no_peer_has_room_and_asks_nobody_to_stay_away(wo
     assert b"Retry-After" not in refusal
 
 
+def test_a_draining_proxy_asks_for_a_peer_that_it_has_not_read_yet_before_it_refuses(world: World) -> None:
+    [leaving] = world.cluster(1)
+    world.advance(0.3)
+    other = world.member()
+    leaving.core.node.cordoned = True  # as Drain does, before the heartbeat that goes with it is answered
+    invite, trying = leaving.hear(request("INVITE"), ALICE) or [d for d, _ in other.take()]
+    assert [start_line(invite).split()[0], start_line(trying)] == ["INVITE", "SIP/2.0 100 Trying"]
+    assert (leaving.core.node.open, other.core.node.open) == (0, 1)
+
+
+def test_a_proxy_that_waits_for_the_names_of_its_peers_is_not_empty(world: World) -> None:
+    [leaving] = world.cluster(1)
+    leaving.core.node.cordoned = True
+    leaving.feed(events.Datagram(request("INVITE"), ALICE, 0))
+    assert not leaving.core.empty
+    world.settle()
+    assert leaving.core.empty
+    assert [start_line(d).split()[1] for d, _ in leaving.take()] == ["503"]
+
+
 def test_a_call_that_was_handed_over_is_taken_even_when_full(world: World) -> None:
     """Two full proxies that believe of each other that there is room must not play ball."""
     one, two = world.cluster(2, capacity=1)
