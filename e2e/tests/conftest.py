@@ -36,6 +36,7 @@ FIRST = (
     "test_behind_nat",
     "test_plugin",
     "test_monitors",
+    "test_deadlines",
     "test_cluster",
     "test_images",
     "test_quickstart",

@@ -19,7 +19,7 @@ from sipfleet.kubernetes.execute import Execution
 from sipfleet.kubernetes.fleet import Fleet
 from sipfleet.kubernetes.look import look_at
 from sipfleet.kubernetes.prepare import made_of, prepare, revisions
-from sipfleet.kubernetes.sets import SetState, last_good
+from sipfleet.kubernetes.sets import Resource, SetState, last_good
 from sipfleet.plan import Desired, LeaseState, Observed, Phase, Plan, plan
 
 log = logging.getLogger("sipfleet.reconcile")
@@ -57,7 +57,8 @@ async def reconcile(fleet: Fleet, state: SetState) -> float:
         prepared = await prepare(fleet, state, resource, problem)
         if prepared is None:
             # What never had an address never had a pod: nothing has to be drained.
-            return await _deleted(fleet, state) if state.deleting and fleet.layout_of(state.key) is None else HURRY
+            over = state.deleting and (fleet.layout_of(state.key) is None or _past_deadline(state, resource))
+            return await _deleted(fleet, state) if over else HURRY
         state.prepared = sources, prepared
     wanted = state.prepared[1]
     seen = await look_at(fleet, state, resource)
@@ -67,7 +68,7 @@ async def reconcile(fleet: Fleet, state: SetState) -> float:
     await status.write(fleet, state, wanted, replace(seen, status=decided.status), decided)
     await status.tell(fleet, state, before, decided.status)
     await Execution(fleet, state, resource, seen, decided, fleet.layout_of(state.key)).run()
-    if state.deleting and (not seen.slots or _past_deadline(state, wanted)):
+    if state.deleting and (not seen.slots or _past_deadline(state, resource)):
         return await _deleted(fleet, state)
     return HURRY if _busy(wanted, seen, decided) else CALM
 
@@ -104,10 +105,10 @@ async def _finalizer(fleet: Fleet, state: SetState) -> bool:
     return True
 
 
-def _past_deadline(state: SetState, wanted: Desired) -> bool:
-    """A deletion waits for calls to end as long as a drain may take, and then for nobody."""
+def _past_deadline(state: SetState, resource: Resource) -> bool:
+    """A deletion waits for calls to end and for servers to answer as long as a drain may take, and then for nobody."""
     asked = observe.unix(state.manifest["metadata"].get("deletionTimestamp"))
-    return time.time() - asked > wanted.rollout.drain_timeout + DELETION_SLACK
+    return time.time() - asked > resource.spec.rollout.drain_timeout + DELETION_SLACK
 
 
 async def _deleted(fleet: Fleet, state: SetState) -> float:
@@ -115,7 +116,10 @@ async def _deleted(fleet: Fleet, state: SetState) -> float:
     collector takes the rest."""
     resource = state.resource or last_good(state, revisions(fleet, state))
     if isinstance(resource, SipCluster) and not await fleet.zones.withdraw(state, resource):
-        return RETRY
+        if not _past_deadline(state, resource):
+            return RETRY
+        text = "spec.dns: the name server did not take the SRV records back within the drain timeout; remove them there"
+        await fleet.events.add(state.key, state.uid, "RecordsLeft", text, warning=True)
     metadata = state.manifest["metadata"]
     left = [one for one in metadata.get("finalizers") or [] if one != names.FINALIZER]
     try:
