@@ -131,6 +131,9 @@ class ProxyConfig(_Strict, kw_only=True):
     flows: bool = False
     """Whether only the proxy where a client's packets arrive can speak to it, as under a Service (docs/decisions/0007).
     Needs `store` and `internal`."""
+    ask_targets: bool = False
+    """Whether a proxy that starts asks the targets of its routes, by OPTIONS, under which address they see it. Needs
+    `store`, in which it says so."""
     timers: ProxyTimers = msgspec.field(default_factory=ProxyTimers)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

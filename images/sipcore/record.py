@@ -163,6 +163,10 @@ class Lease(Record, kw_only=True):
     """DESIGN 2.10: a proxy with no open transaction and no owned dialog; a relay with no session."""
     started: float = 0.0
     """Unix time, seconds."""
+    seen_as: list[str] = []
+    """Proxy: `ip:port` under which targets of its routes see what it sends, the latest last."""
+    sources: dict[str, bool] = {}
+    """Proxy: address that requests came from -> whether it is what their sender calls its own."""
 
     @property
     def id(self) -> str:

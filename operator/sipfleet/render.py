@@ -40,6 +40,8 @@ class Place:
     key_file: str = ""
     own_flows: bool = False
     """A proxy here can speak to a client only where that client's packets arrive (DESIGN 2.2)."""
+    ask_targets: bool = False
+    """Nobody knows under which address the world sees a proxy here: it is to find out (DESIGN 6)."""
     translated: bool = False
     """The address that the world knows is translated on the way, so a relay here can only answer
     (docs/decisions/0007)."""
@@ -104,6 +106,7 @@ def proxy_config(revision: SipCluster, today: SipCluster, place: Place) -> Proxy
         media=Media(pools=list(revision.spec.media_pools)),
         capacity=revision.spec.capacity,
         flows=place.own_flows,
+        ask_targets=place.ask_targets,
     )
 
 

@@ -257,7 +257,7 @@ class Claims:
         except BadMessage:
             node.count["bad_messages"] += 1
             return
-        if owner is None or above is None or peers.keeper is None:
+        if owner is None or peers.keeper is None:
             node.count["ignored"] += 1
             return
         index = self._moved.get(Via(values[0]).branch, owner[0])
@@ -266,6 +266,9 @@ class Claims:
             peers.hand(lease, data, source, listener, hops + 1 << HOPS_SHIFT)
             return
         if hops < MAX_HOPS and peers.look_for(index, partial(self.foreign_response, data, source, listener, hops)):
+            return
+        if above is None:  # to a request that the other proxy sent for itself
+            node.count["ignored"] += 1
             return
         if message.cseq_method != b"INVITE" and self._adopt:
             self._pass_stateless(message, above, listener)

@@ -16,6 +16,7 @@ from .node import Node
 
 if TYPE_CHECKING:
     from .media import Media
+    from .outlook import Outlook
     from .ownership import Ownership
 
 _TO_TU, _SEND, _RESEND = int(Do.TO_TU), int(Do.SEND), int(Do.RESEND)
@@ -39,6 +40,7 @@ class Forwarding:
         self._dialogs = dialogs
         self.ownership: Ownership
         self.media: Media
+        self.outlook: Outlook
         engine.failed = self.failed
 
     # -- requests
@@ -152,7 +154,7 @@ class Forwarding:
             return True
         branch = node.branches.get(via.branch)
         if branch is None:
-            return False
+            return message.cseq_method == b"OPTIONS" and self.outlook.heard(via)
         if message.cseq_method == b"CANCEL":
             canceled = node.branches.get(via.branch + b"C")
             if canceled is not None:
@@ -167,6 +169,8 @@ class Forwarding:
     def response(self, branch: Branch, message: Message) -> None:
         """A response that is read in full: an INVITE's final one, or one with a body."""
         context, status = branch.context, message.status
+        if context.invite and status >= 200:
+            self.outlook.answered(message, branch.target.address)
         if context.invite and status >= 200 and not self.ownership.confirmed(context, branch, message):
             self._heard(branch)
         elif message.body and self.media.response(context, branch, message):

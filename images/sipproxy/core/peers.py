@@ -20,6 +20,7 @@ from sipcore.uri import Address
 from . import hop
 from .actions import SendHop, Store
 from .node import Node
+from .outlook import Outlook
 
 if TYPE_CHECKING:
     from .flowlog import FlowLog
@@ -70,6 +71,7 @@ class Peers:
         self.fell: Callable[[], None]
         """Called when a peer turned out dead."""
         self.own_empty: Callable[[], bool]
+        self.outlook = Outlook(node)
         self.beside: FlowLog | None = None
         """Reads what it needs in the same round trip as a heartbeat."""
         if config.store != "none":
@@ -186,6 +188,7 @@ class Peers:
         lease.capacity = node.config.capacity
         lease.cordoned, lease.draining, lease.ready = node.cordoned, node.draining, True
         lease.empty = self.own_empty()
+        lease.seen_as, lease.sources = self.outlook.seen_as, self.outlook.sources
         sent, carried, beside = node.now, lease.index, self.beside
 
         def answered(replies: list[Value] | None) -> None:

@@ -76,6 +76,8 @@ class ProxyCore:
         self._requests = requests = Requests(node, engine, forwarding, dialogs, inside)
         self._began = float("inf")
         self._fed = float("inf")
+        self._asks = config.ask_targets
+        """Our targets are still to be asked."""
         self._held: list[Event] | None = None
         """Events that wait for the store's word: for our first index, or after the loop stood still."""
         self._stopped = False
@@ -88,6 +90,7 @@ class ProxyCore:
         media.inside = inside
         dialogs.ownership = forwarding.ownership = requests.ownership = ownership
         forwarding.media = requests.media = media
+        self._outlook = forwarding.outlook = requests.outlook = ownership.peers.outlook
         media.forwarding, media.requests, media.ownership = forwarding, requests, ownership
         if ownership.peers.keeper is not None:
             self._held = []
@@ -163,6 +166,9 @@ class ProxyCore:
     def _awake(self) -> None:
         held, self._held = self._held or [], None
         self._stopped = False
+        if self._asks:
+            self._asks = False
+            self._outlook.start()
         for event in held:
             self._handlers[type(event)](event)
 

@@ -23,6 +23,7 @@ from .routing import Refusal, Target
 
 if TYPE_CHECKING:
     from .media import Media
+    from .outlook import Outlook
     from .ownership import Ownership
 
 _COMPLETED, _CONFIRMED = int(State.COMPLETED), int(State.CONFIRMED)
@@ -40,6 +41,7 @@ class Requests:
         self._inside = inside
         self.ownership: Ownership
         self.media: Media
+        self.outlook: Outlook
         engine.freed = self._freed
 
     def receive(self, incoming: Incoming) -> None:
@@ -144,8 +146,10 @@ class Requests:
             self.refuse(incoming, 482)
             return
         invite = message.method == b"INVITE"
-        if invite and not incoming.must_own and not self.ownership.takes(incoming):
-            return
+        if invite:
+            self.outlook.asked(via, incoming.source)
+            if not incoming.must_own and not self.ownership.takes(incoming):
+                return
         if len(node.contexts) >= MAX_TRANSACTIONS:
             node.count["ignored"] += 1
             return

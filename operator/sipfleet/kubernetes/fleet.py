@@ -32,6 +32,7 @@ from sipfleet.kubernetes.events import Events
 from sipfleet.kubernetes.layout import SetLayout
 from sipfleet.kubernetes.monitors import Monitors
 from sipfleet.kubernetes.objects import store
+from sipfleet.kubernetes.outlook import Ground
 from sipfleet.kubernetes.pods import Orders
 from sipfleet.kubernetes.prometheus import Measurements
 from sipfleet.kubernetes.sets import SetState
@@ -79,6 +80,7 @@ class Fleet:
         self.pods = self._watch(PODS, self._owned("Pod"), observe.slim_pod)
         self.nodes = Watch(api, NODES, self._node_changed, keep=observe.slim_node)
         self._nodes_seen: dict[str, object] = {}
+        self._ground: Ground | None = None
         self.statefulsets = self._watch(STATEFULSETS, self._owned("StatefulSet"))
         self.services = self._watch(SERVICES, self._owned("Service"))
         self.configmaps = self._watch(CONFIGMAPS, self._owned("ConfigMap"))
@@ -114,6 +116,13 @@ class Fleet:
     def node_of(self, pod: Object) -> Object | None:
         name = pod["spec"].get("nodeName")
         return self.nodes.get("", name) if name else None
+
+    @property
+    def ground(self) -> Ground:
+        """The addresses that belong to the cluster; made again when a node has changed."""
+        if self._ground is None:
+            self._ground = Ground.of(self.nodes)
+        return self._ground
 
     def name_taken(self, key: SetKey) -> bool:
         """Whether a set of the other kind had this name before."""
@@ -220,6 +229,7 @@ class Fleet:
             if self._nodes_seen.get(name) == said:
                 return  # kubelets report again and again that they are well
             self._nodes_seen[name] = said
+        self._ground = None
         for pod in self.pods:
             if pod["spec"].get("nodeName") == name:
                 key = names.owner_of(pod["metadata"].get("labels", {}), pod["metadata"]["namespace"])

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
-from sipfleet.kubernetes import names, observe, pods, prometheus
+from sipfleet.kubernetes import names, observe, outlook, pods, prometheus
+from sipfleet.kubernetes.client import Object
 from sipfleet.kubernetes.fleet import Fleet
 from sipfleet.kubernetes.layout import revision_of_slot
 from sipfleet.kubernetes.objects import services
 from sipfleet.kubernetes.observe import PodMemory
+from sipfleet.kubernetes.outlook import Seen
 from sipfleet.kubernetes.sets import Resource, SetState
 from sipfleet.plan import LeaseState, Observed, Phase, Probe, SlotObservation
 
@@ -72,6 +75,8 @@ async def look_at(fleet: Fleet, state: SetState, resource: Resource) -> Observed
     if asked is not None:
         slots = prometheus.measured(slots, reading, key.name)
         probes = (prometheus.verdict(asked, reading, slots, key.name, now),)
+    if not relay and not state.deleting:
+        probes += outlook.probes(_proxies(state, found), fleet.ground)
     return Observed(
         slots=tuple(sorted(slots, key=lambda slot: slot.ordinal)),
         status=state.status,
@@ -80,3 +85,13 @@ async def look_at(fleet: Fleet, state: SetState, resource: Resource) -> Observed
         address=state.address,
         probes=probes,
     )
+
+
+def _proxies(state: SetState, found: Mapping[int, Object]) -> list[Seen]:
+    """Those that have said something of the world."""
+    seen = []
+    for pod in found.values():
+        memory, address = state.memory[pod["metadata"]["name"]], pods.address_of(pod)
+        if memory.lease is not None and address is not None:
+            seen.append(Seen(address, state.address or address, memory.lease))
+    return seen

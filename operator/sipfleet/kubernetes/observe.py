@@ -92,11 +92,15 @@ def slim_pod(pod: Object) -> Object:
 
 
 def slim_node(node: Object) -> Object:
-    """What is kept of a node: whether its pods have to leave, and whether it answers."""
+    """What is kept of a node: whether its pods have to leave, whether it answers, and what addresses are its own."""
     metadata, spec = node["metadata"], node.get("spec", {})
     return {
         "metadata": {"name": metadata["name"], "resourceVersion": metadata.get("resourceVersion")},
-        "spec": {"unschedulable": bool(spec.get("unschedulable")), "taints": spec.get("taints") or []},
+        "spec": {
+            "unschedulable": bool(spec.get("unschedulable")),
+            "taints": spec.get("taints") or [],
+            "podCIDRs": spec.get("podCIDRs") or [],
+        },
         "status": {
             "conditions": [
                 {"type": "Ready", "status": c.get("status")}

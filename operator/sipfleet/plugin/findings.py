@@ -52,9 +52,15 @@ _NEXT = {
         "Calls are not touched; the number of pods does not go down meanwhile"
     ),
     "SurgeBlocked": "no node has room for a pod of the new revision: add one; the roll goes on without it",
-    "EgressAddress": "docs/limits.md says what is lost with this exposure; spec.exposure chooses another one",
-    "SourceAddressPreserved": "docs/limits.md says what is lost with this exposure; spec.exposure chooses another one",
-    "CallsKept": "docs/limits.md says what is lost with this exposure; spec.exposure chooses another one",
+    "EgressAddress": (
+        "a target that takes SIP only from known addresses has to know this one too; docs/exposure.md says what each "
+        "spec.exposure keeps"
+    ),
+    "SourceAddressPreserved": (
+        "the load balancer has to keep source addresses, as one that honours externalTrafficPolicy: Local does; "
+        "docs/exposure.md says what each spec.exposure keeps"
+    ),
+    "CallsKept": "docs/exposure.md says what each spec.exposure keeps",
 }
 """Condition, or condition and reason -> what to do."""
 

@@ -34,6 +34,7 @@ def place(revision: str, store: str, advertised: str) -> render.Place:
         store=store,
         key_file=KEY_FILE,
         own_flows=True,
+        ask_targets=True,
     )
 
 
