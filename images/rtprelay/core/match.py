@@ -2,7 +2,8 @@
 
 For each packet: a learnt ip:port; else the exact signalled ip:port; else the only leg on this port whose stream it
 continues from another port of a named IP; else the only leg that waits for a source from this IP, unless the source
-was there long before the leg; else it is held for at most 200 ms, 10 packets a source, until an answer names it.
+was there long before the leg, and on a shared port only after 200 ms when the leg signalled another port (the answer
+that names this one may be late); else it is held for at most 200 ms, 10 packets a source, until an answer names it.
 Nothing is learnt from an IP that neither SDP nor SIP named, from RTCP, or with a payload type that was not negotiated.
 There is no guess: a packet that two legs could claim goes to neither.
 """
@@ -56,6 +57,7 @@ class Matcher:
     def __init__(self, handles: Handles, *, shared: bool, speak_first: bool = True) -> None:
         self._ports = handles.ports
         self._speak_first = speak_first
+        self._shared = shared
         # A connected socket hears no source but one; behind a Service a leg's source may change at any time.
         self._coupling = speak_first and not shared
         self.couplings: list[Couple | Uncouple | Log] = []
@@ -143,10 +145,18 @@ class Matcher:
                 if found is not None:
                     return None
                 found = leg
-        if found is not None and (known := port.strangers.get(source)) is not None:
-            first, last = known
-            if now - last < QUIET_SECONDS and first < found.party.created - STRANGER_SECONDS:
+        if found is None:
+            return None
+        known = port.strangers.get(source)
+        if known is not None and now - known[1] < QUIET_SECONDS:
+            first = known[0]
+            if first < found.party.created - STRANGER_SECONDS:
                 return None
+        else:
+            first = now
+        # The port that this leg signalled is another one: the source may be another call's whose answer is on its way.
+        if self._shared and found.identity and now - first < HOLD_SECONDS:
+            return None
         return found
 
     def _pass(self, data: bytes, leg: Leg, now: float) -> Forward | None:

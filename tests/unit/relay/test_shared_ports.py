@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from rtprelay.core.events import Source
+from rtprelay.core.match import HOLD_SECONDS
 from tests.unit.relay.harness import CALLEE, CALLER, Bed, body, port, rtcp, rtp
 
 NAT = "198.51.100.99"
@@ -109,7 +110,22 @@ def test_a_held_packet_goes_on_when_the_other_claimant_has_its_source() -> None:
     bed.call("two", (NAT, 4002), ("203.0.113.20", 5002))
     assert bed.packet(rtp(1, ssrc=8), 30000, (NAT, 9999)) is None
     bed.packet(rtp(1), 30000, (NAT, 4000))
+    bed.now += HOLD_SECONDS
     assert bed.packet(rtp(2, ssrc=8), 30000, (NAT, 9999)) == (30000, ("203.0.113.20", 5002))
+
+
+def test_another_port_of_an_ip_is_not_the_leg_that_signalled_its_own_while_an_answer_may_still_name_it() -> None:
+    """A callee that speaks before the relay has its answer is not taken for another one at the same IP that is late."""
+    bed = Bed("shared:1@30000")
+    gateway = CALLEE[0]
+    bed.call("one", CALLER, (gateway, 5000))
+    bed.ask("offer", call_id="two", from_tag="a", sdp=body((CALLER[0], 4100)))
+    assert bed.packet(rtp(1, ssrc=8), 30000, (gateway, 5100)) is None
+    bed.now += HOLD_SECONDS / 2
+    assert bed.packet(rtp(2, ssrc=8), 30000, (gateway, 5100)) is None
+    bed.ask("answer", call_id="two", from_tag="a", to_tag="b", sdp=body((gateway, 5100)))
+    assert bed.packet(rtp(3, ssrc=8), 30000, (gateway, 5100)) == (30000, (CALLER[0], 4100))
+    assert bed.packet(rtp(1, ssrc=9), 30000, (gateway, 5000)) == (30000, CALLER)
 
 
 def test_rtcp_is_told_apart_by_what_was_signalled_and_by_the_learnt_rtp_beside_it() -> None:
@@ -151,7 +167,10 @@ def test_a_source_that_was_heard_long_before_a_call_is_not_taken_for_the_only_on
         bed.now += 0.02
     bed.call("new", ("198.51.100.10", 4100), CALLEE)
     assert bed.packet(rtp(100), 30000, lost) is None
-    assert bed.packet(rtp(), 30000, ("198.51.100.10", 4200)) == (30000, CALLEE)
+    assert bed.packet(rtp(), 30000, ("198.51.100.10", 4200)) is None
+    bed.now += HOLD_SECONDS
+    assert bed.packet(rtp(101), 30000, lost) is None
+    assert bed.packet(rtp(2), 30000, ("198.51.100.10", 4200)) == (30000, CALLEE)
 
 
 def test_a_report_of_a_call_that_is_over_does_not_reach_the_only_call_of_its_ip() -> None:
