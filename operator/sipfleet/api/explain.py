@@ -38,7 +38,7 @@ WORDS = {
     ADDRESS: "an IPv4 or IPv6 address such as 192.0.2.1",
     HOST: "a host name or an IP address without a port",
     OBJECT_NAME: "lower-case letters, digits, '-' and '.', as in the name of an object",
-    STORE_URL: "redis://HOST:PORT/DB or rediss:// without credentials",
+    STORE_URL: "redis://HOST:PORT/DB without credentials",
     HTTP_URL: "http://HOST:PORT/PATH or https:// without credentials and parameters",
     PERCENT: '"1%" to "99%"',
 }

@@ -162,7 +162,16 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], tuple[str, str, str]]] = [
         (
             "spec.store.url",
             '"redis://:secret@127.0.0.1"',
-            "redis://HOST:PORT/DB or rediss:// without credentials, at most 300 characters",
+            "redis://HOST:PORT/DB without credentials, at most 300 characters",
+        ),
+    ),
+    (
+        CLUSTER,
+        {"store": {"url": "rediss://redis.example"}},
+        (
+            "spec.store.url",
+            '"rediss://redis.example"',
+            "redis://HOST:PORT/DB without credentials, at most 300 characters",
         ),
     ),
     (
