@@ -16,6 +16,8 @@ OPERATOR_NAMESPACE = "sipfleet"
 DOMAIN = "example.test"
 CLUSTER, POOL = "demo", "demo-media"
 OPERATOR = "deployment/sipfleet-operator"
+OPERATORS = 2
+"""As the chart has it: one of them stands by."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pytest
 
 from e2e.cluster.cluster import Cluster
 from e2e.harness.calls import AFTERMATH, Outside, act, passed
-from e2e.harness.fleet import OPERATOR, Fleet
+from e2e.harness.fleet import OPERATOR, OPERATORS, Fleet
 from e2e.tests.conftest import NEXT
 from e2e.tests.test_calls_roll import roll, rolled
 from sipfleet.calls import CallGenerator
@@ -66,7 +66,7 @@ def test_the_operator_is_away_for_five_minutes_in_a_rollout(fleet: Fleet, outsid
         await act(fleet.system, "scale", OPERATOR, "--replicas=0")
         calls.mark("operator gone")
         await asyncio.sleep(AWAY)
-        await act(fleet.system, "scale", OPERATOR, "--replicas=1")
+        await act(fleet.system, "scale", OPERATOR, f"--replicas={OPERATORS}")
         calls.mark("operator back")
         await act(rolled, fleet, NEXT)
 

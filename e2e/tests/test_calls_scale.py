@@ -32,14 +32,16 @@ def test_a_pool_goes_from_two_to_four_to_two_by_kubectl_scale(fleet: Fleet, outs
     passed(outside.play("scale", deed, events=("grow", "shrink")))
 
 
-def test_a_pool_grows_and_shrinks_by_the_calls_alone(fleet: Fleet, outside: Outside) -> None:
-    rule = {"min": 2, "max": 4, "freeCapacity": 150, "scaleDown": {"window": 10}, "scaleUp": {"pods": 4, "period": 5}}
-    fleet.kubectl.patch(f"mediapool/{POOL}", {"spec": {"replicas": None, "autoscale": rule}})
+def test_a_pool_goes_from_two_to_four_to_two_by_the_calls_alone(fleet: Fleet, outside: Outside) -> None:
+    rule = {"min": 2, "max": 4, "freeCapacity": 75, "scaleDown": {"window": 10}, "scaleUp": {"pods": 4, "period": 5}}
+    spec = {"replicas": None, "autoscale": rule, "capacity": 40}
+    fleet.kubectl.patch(f"mediapool/{POOL}", {"spec": spec})
     fleet.kubectl.until("accepted", is_true("Accepted"), 30, f"mediapool/{POOL}")
+    fleet.until_settled()
 
     async def deed(calls: CallGenerator) -> None:
-        # 60 calls leave 140 of 200 free: less than 150, so it grows; at the end all are free and it shrinks.
-        await act(replicas, fleet, 3)
+        # 60 calls leave 60 of 120 free with three relays, so there are four; with five calls left two have 75 free.
+        await act(replicas, fleet, 4)
         calls.mark("grown")
         calls.more(10)
         await act(replicas, fleet, 2)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from e2e.harness.calls import Outside, act, passed
-from e2e.harness.fleet import CLUSTER, POOL, Fleet
+from e2e.harness.fleet import CLUSTER, OPERATOR, POOL, Fleet
 from e2e.harness.kubectl import is_true
 from e2e.tests.conftest import NEXT
 from e2e.tests.test_calls_roll import roll, rolled
@@ -93,6 +94,23 @@ def test_a_pool_that_grows_restarts_no_relay(fleet: Fleet, outside: Outside) -> 
         assert await act(slot_addresses, fleet) == {f"{POOL}-{ordinal}" for ordinal in range(3)}
 
     passed(outside.play("grow_only", deed, events=("grow", "grown"), duration=(20.0, 25.0)))
+
+
+@pytest.mark.smoke
+def test_the_standby_goes_on_when_the_leader_is_gone(fleet: Fleet) -> None:
+    """Killed, the leader does not give its lease back: it runs out."""
+    lease = f"lease/{OPERATOR.partition('/')[2]}"
+    leader = fleet.system.get(lease)["spec"]["holderIdentity"]
+    fleet.system("delete", "pod", leader, "--force", "--grace-period=0")
+    took = time.monotonic()
+    fleet.system.until("taken over", lambda one: one["spec"]["holderIdentity"] not in ("", leader), 15, lease)
+    fleet.kubectl("scale", f"mediapool/{POOL}", "--replicas=3")
+    fleet.until(POOL, "ordered", lambda status: (status.get("desiredReplicas") or 0) == 3, 15)
+    took = time.monotonic() - took
+    fleet.kubectl("scale", f"mediapool/{POOL}", "--replicas=2")
+    replicas(fleet, 2)
+    fleet.system("rollout", "status", OPERATOR, "--timeout=60s")
+    assert took < 12, f"{took:.1f} s until somebody acted"
 
 
 def test_a_roll_that_is_overtaken_by_another_ends_in_the_last(fleet: Fleet, outside: Outside) -> None:

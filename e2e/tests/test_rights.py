@@ -9,6 +9,7 @@ import pytest
 
 from e2e.harness.fleet import OPERATOR_NAMESPACE, Fleet
 from e2e.harness.kubectl import Kubectl
+from sipfleet.plugin.inside import SELECTOR
 
 ACCOUNT = f"system:serviceaccount:{OPERATOR_NAMESPACE}:sipfleet-operator"
 
@@ -76,6 +77,6 @@ def test_no_secret_is_in_a_config_map_an_event_or_a_log(fleet: Fleet, kubectl: K
     told = [json.dumps(kubectl.items(kind)) for kind in ("configmaps", "events", "sipclusters", "mediapools", "pods")]
     pods = [pod["metadata"]["name"] for pod in kubectl.items("pods")]
     told += [kubectl("logs", pod, "--all-containers", "--tail=-1") for pod in pods]
-    told.append(fleet.system("logs", "deployment/sipfleet-operator", "--tail=-1"))
+    told.append(fleet.system("logs", "-l", SELECTOR, "--tail=-1"))
     for secret in secrets:
         assert not any(secret in text for text in told)

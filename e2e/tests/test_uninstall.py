@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from e2e.harness.calls import Outside, act, passed
-from e2e.harness.fleet import CLUSTER, OPERATOR, OPERATOR_NAMESPACE, Fleet
+from e2e.harness.fleet import CLUSTER, OPERATOR, OPERATOR_NAMESPACE, OPERATORS, Fleet
 from e2e.harness.kubectl import Kubectl
 from e2e.tests.conftest import INSTALLED
 from e2e.tests.test_faults import FEW, lives
@@ -64,7 +64,7 @@ def test_a_deletion_waits_for_the_operator_and_loses_nothing(fleet: Fleet, outsi
         assert waiting["deletionTimestamp"]
         assert FINALIZER in waiting["finalizers"]
         assert await act(lives, fleet, CLUSTER) == before, "pods went without the operator"
-        await act(fleet.system, "scale", OPERATOR, "--replicas=1")
+        await act(fleet.system, "scale", OPERATOR, f"--replicas={OPERATORS}")
         await until_gone(fleet.kubectl, WHAT, 120)
         calls.mark("gone")
         assert calls.status.established == 0, f"{calls.status.established} calls were still up"
@@ -72,7 +72,7 @@ def test_a_deletion_waits_for_the_operator_and_loses_nothing(fleet: Fleet, outsi
     try:
         passed(outside.play("delete_without_operator", deed, events=("delete", "operator back"), **FEW))
     finally:
-        fleet.system("scale", OPERATOR, "--replicas=1")
+        fleet.system("scale", OPERATOR, f"--replicas={OPERATORS}")
         fleet.system("rollout", "status", OPERATOR, "--timeout=60s")
 
 
