@@ -2,8 +2,8 @@
 
 For each packet: a learnt ip:port; else the exact signalled ip:port; else the only leg on this port whose stream it
 continues from another port of a named IP; else the only leg that waits for a source from this IP, unless the source
-was there long before the leg, and on a shared port only after 200 ms when the leg signalled another port (the answer
-that names this one may be late); else it is held for at most 200 ms, 10 packets a source, until an answer names it.
+was there long before the leg, and only after 200 ms when the leg signalled another port and an answer is awaited that
+may name this one; else it is held for at most 200 ms, 10 packets a source, until an answer names it.
 Nothing is learnt from an IP that neither SDP nor SIP named, from RTCP, or with a payload type that was not negotiated.
 There is no guess: a packet that two legs could claim goes to neither.
 """
@@ -57,7 +57,6 @@ class Matcher:
     def __init__(self, handles: Handles, *, shared: bool, speak_first: bool = True) -> None:
         self._ports = handles.ports
         self._speak_first = speak_first
-        self._shared = shared
         # A connected socket hears no source but one; behind a Service a leg's source may change at any time.
         self._coupling = speak_first and not shared
         self.couplings: list[Couple | Uncouple | Log] = []
@@ -154,8 +153,8 @@ class Matcher:
                 return None
         else:
             first = now
-        # The port that this leg signalled is another one: the source may be another call's whose answer is on its way.
-        if self._shared and found.identity and now - first < HOLD_SECONDS:
+        # The leg signalled another port, and an answer that is on its way may name this one.
+        if port.unnamed and found.identity and now - first < HOLD_SECONDS:
             return None
         return found
 
@@ -341,6 +340,8 @@ class Matcher:
             self.unindex(leg)
         rtp, rtcp = leg.pair.rtp, leg.pair.rtcp
         rtp.legs[leg] = rtcp.legs[leg] = None
+        if not leg.named:
+            rtp.unnamed += 1
         if leg.active:
             if leg.remote is not None and leg.identity:
                 rtp.exact[leg.remote] = leg
@@ -361,6 +362,8 @@ class Matcher:
         if _remove(rtp.learnt, leg.learnt, leg) and leg.learnt is not None:
             rtp.routes.pop(leg.learnt, None)
             self._uncouple(rtp)
+        if leg.indexed and not leg.named:
+            rtp.unnamed -= 1
         for port in (rtp, rtcp):
             port.legs.pop(leg, None)
             for ip in leg.named:

@@ -87,6 +87,7 @@ class Port:
         "routes",
         "rtcp",
         "strangers",
+        "unnamed",
     )
 
     def __init__(self, handle: int, interface: Interface, number: int, rtcp: bool) -> None:
@@ -102,6 +103,8 @@ class Port:
         self.by_ip: dict[str, list[Leg]] = {}
         """By each IP that SDP or SIP named."""
         self.legs: dict[Leg, None] = {}
+        self.unnamed = 0
+        """Legs of `legs` of which no IP is known yet: their answer is on its way."""
         self.coupled: Port | None = None
         """The other port of a `Couple`."""
         self.held: dict[Source, deque[tuple[float, bytes]]] = {}

@@ -110,7 +110,6 @@ def test_a_held_packet_goes_on_when_the_other_claimant_has_its_source() -> None:
     bed.call("two", (NAT, 4002), ("203.0.113.20", 5002))
     assert bed.packet(rtp(1, ssrc=8), 30000, (NAT, 9999)) is None
     bed.packet(rtp(1), 30000, (NAT, 4000))
-    bed.now += HOLD_SECONDS
     assert bed.packet(rtp(2, ssrc=8), 30000, (NAT, 9999)) == (30000, ("203.0.113.20", 5002))
 
 
@@ -126,6 +125,16 @@ def test_another_port_of_an_ip_is_not_the_leg_that_signalled_its_own_while_an_an
     bed.ask("answer", call_id="two", from_tag="a", to_tag="b", sdp=body((gateway, 5100)))
     assert bed.packet(rtp(3, ssrc=8), 30000, (gateway, 5100)) == (30000, (CALLER[0], 4100))
     assert bed.packet(rtp(1, ssrc=9), 30000, (gateway, 5000)) == (30000, CALLER)
+
+
+def test_another_port_of_an_ip_is_learnt_when_no_answer_came_that_names_it() -> None:
+    bed = Bed("shared:1@30000")
+    bed.call("one")
+    bed.ask("offer", call_id="two", from_tag="a", sdp=body((CALLER[0], 4100)))
+    other = (CALLEE[0], 5998)
+    assert bed.packet(rtp(1), 30000, other) is None
+    bed.now += HOLD_SECONDS
+    assert bed.packet(rtp(11), 30000, other) == (30000, CALLER)
 
 
 def test_rtcp_is_told_apart_by_what_was_signalled_and_by_the_learnt_rtp_beside_it() -> None:
@@ -146,6 +155,7 @@ def test_a_dead_call_leaves_nothing_behind_on_the_port() -> None:
         table = bed.core.port(bed.handle(number))
         assert table is not None
         assert [*table.legs, *table.exact, *table.by_ip, *table.learnt, *table.routes] == []
+        assert table.unnamed == 0
 
 
 def test_shared_ports_are_never_bound_to_one_source() -> None:
@@ -167,10 +177,7 @@ def test_a_source_that_was_heard_long_before_a_call_is_not_taken_for_the_only_on
         bed.now += 0.02
     bed.call("new", ("198.51.100.10", 4100), CALLEE)
     assert bed.packet(rtp(100), 30000, lost) is None
-    assert bed.packet(rtp(), 30000, ("198.51.100.10", 4200)) is None
-    bed.now += HOLD_SECONDS
-    assert bed.packet(rtp(101), 30000, lost) is None
-    assert bed.packet(rtp(2), 30000, ("198.51.100.10", 4200)) == (30000, CALLEE)
+    assert bed.packet(rtp(), 30000, ("198.51.100.10", 4200)) == (30000, CALLEE)
 
 
 def test_a_report_of_a_call_that_is_over_does_not_reach_the_only_call_of_its_ip() -> None:
