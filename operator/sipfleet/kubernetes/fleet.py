@@ -17,6 +17,7 @@ from sipfleet.kubernetes.client import (
     BUDGETS,
     BY_KIND,
     CONFIGMAPS,
+    ENDPOINTSLICES,
     NODES,
     PODS,
     POLICIES,
@@ -86,7 +87,16 @@ class Fleet:
         self.configmaps = self._watch(CONFIGMAPS, self._owned("ConfigMap"))
         self.budgets = self._watch(BUDGETS, self._owned("PodDisruptionBudget"))
         self.policies = self._watch(POLICIES, self._owned("NetworkPolicy"))
-        self._watches = [self.pods, self.statefulsets, self.services, self.configmaps, self.budgets, self.policies]
+        self.slices = self._watch(ENDPOINTSLICES, self._slice_changed, observe.slim_slice, names.NAMING)
+        self._watches = [
+            self.pods,
+            self.statefulsets,
+            self.services,
+            self.configmaps,
+            self.budgets,
+            self.policies,
+            self.slices,
+        ]
         self._tasks: list[asyncio.Task[None]] = []
 
     def _watch(
@@ -94,8 +104,9 @@ class Fleet:
         resource: Resource,
         listener: Callable[[str, Object], None],
         keep: Callable[[Object], Object] | None = None,
+        selector: str = names.OURS,
     ) -> Index:
-        return Index(self.api, resource, listener, self.settings.namespaces, keep)
+        return Index(self.api, resource, listener, self.settings.namespaces, keep, selector)
 
     # -- what stands
 
@@ -123,6 +134,10 @@ class Fleet:
         if self._ground is None:
             self._ground = Ground.of(self.nodes)
         return self._ground
+
+    def named(self, key: SetKey) -> set[str]:
+        """The pods of a set that DNS in the cluster names now."""
+        return {pod for found in self.of(self.slices, key).values() for pod in found["pods"]}
 
     def name_taken(self, key: SetKey) -> bool:
         """Whether a set of the other kind had this name before."""
@@ -235,6 +250,12 @@ class Fleet:
                 key = names.owner_of(pod["metadata"].get("labels", {}), pod["metadata"]["namespace"])
                 if key in self.sets:
                     self.queue.add(key)
+
+    def _slice_changed(self, event: str, found: Object) -> None:
+        metadata = found["metadata"]
+        key = names.owner_of(metadata.get("labels", {}), metadata["namespace"])
+        if key in self.sets:
+            self.queue.add(key)
 
     def _again(self, key: SetKey) -> None:
         if key in self.sets:
@@ -364,12 +385,13 @@ class Index:
         listener: Callable[[str, Object], None],
         namespaces: tuple[str, ...],
         keep: Callable[[Object], Object] | None,
+        selector: str,
     ) -> None:
         self.by_set: dict[SetKey, dict[str, Object]] = {}
         self._listener = listener
         more = {"keep": keep} if keep is not None else {}
         self.watches = [
-            Watch(api, resource, self._changed, namespace=one, selector=names.OURS, **more)
+            Watch(api, resource, self._changed, namespace=one, selector=selector, **more)
             for one in namespaces or (None,)
         ]
 

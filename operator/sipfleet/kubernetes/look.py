@@ -56,10 +56,13 @@ async def look_at(fleet: Fleet, state: SetState, resource: Resource) -> Observed
         await asyncio.gather(*unproved)
     now = time.time()
     current = fleet.layout_of(state.key)
+    named = fleet.named(key)
     slots: list[SlotObservation] = []
     for ordinal, pod in found.items():
-        node = fleet.node_of(pod)
-        memory = state.memory[pod["metadata"]["name"]]
+        node, name = fleet.node_of(pod), pod["metadata"]["name"]
+        memory = state.memory[name]
+        if name in named:
+            memory.named = now
         evict = observe.must_leave(node) or pod["metadata"].get("annotations", {}).get(names.EVICT) == "true"
         seen = observe.observation(pod, node, memory, states[ordinal], relay, now, evict)
         gone = seen.phase is Phase.TERMINATING and seen.lease is LeaseState.LOST and not observe.node_ready(node)

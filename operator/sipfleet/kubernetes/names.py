@@ -16,6 +16,8 @@ TRAFFIC = "sipfleet.io/traffic"
 """`on` while the pod may get packets; taken away only when it is empty or its lease is lost (DESIGN 4.4)."""
 LISTED = "sipfleet.io/listed"
 """`true` while DNS in the cluster names the pod; taken away when it is cordoned."""
+NAMES = "sipfleet.io/names"
+"""`srv` on the headless Service whose SRV records people look up; its EndpointSlices get all its labels."""
 PROTECTED = "sipfleet.io/protected"
 """`true` until the pod is cordoned and empty: the disruption budget selects it (DESIGN 4.6)."""
 AVOID = "sipfleet.io/avoid"
@@ -34,6 +36,8 @@ STORE_SECRET_KEY = "password"
 
 OURS = f"{MANAGED_BY}={FIELD_MANAGER}"
 """Label selector of everything that this operator made."""
+NAMING = f"{OURS},{NAMES}=srv"
+"""Of the EndpointSlices from which DNS in the cluster names proxies."""
 
 
 APPS = {"SipCluster": "sipproxy", "MediaPool": "rtprelay"}

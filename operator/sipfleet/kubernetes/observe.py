@@ -48,6 +48,8 @@ class PodMemory:
     """Unix time since which it may be evicted; 0 while it may not."""
     opened: float = 0.0
     """Unix time until which a lease from before an uncordon is not believed."""
+    named: float = 0.0
+    """Unix time at which an EndpointSlice was last seen to name it to DNS."""
 
 
 def pod_uid(pod: Object) -> str:
@@ -109,6 +111,18 @@ def slim_node(node: Object) -> Object:
             ],
             "addresses": node.get("status", {}).get("addresses") or [],
         },
+    }
+
+
+def slim_slice(found: Object) -> Object:
+    """What is kept of an EndpointSlice: the pods that DNS in the cluster names."""
+    metadata = found["metadata"]
+    ready = [one for one in found.get("endpoints") or [] if (one.get("conditions") or {}).get("ready") is not False]
+    return {
+        "metadata": {
+            name: metadata[name] for name in ("name", "namespace", "labels", "resourceVersion") if name in metadata
+        },
+        "pods": sorted(one["targetRef"]["name"] for one in ready if one.get("targetRef")),
     }
 
 
@@ -239,6 +253,7 @@ def observation(
         since=memory.since,
         evict=evict,
         message=message,
+        named=memory.named,
     )
 
 

@@ -79,7 +79,7 @@ class _Scene:
         policy = self.desired.srv
         if policy is None:
             return False
-        cached = serves(slot) and self.now - self.since[slot.ordinal] < policy.ttl
+        cached = serves(slot) and self.now - max(self.since[slot.ordinal], slot.named) < policy.ttl
         if policy.shared:
             inside = policy.named_inside and cached and not self.desired.deleting
             return inside or (bool(self.observed.published) and not self.records)

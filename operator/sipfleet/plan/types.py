@@ -169,6 +169,8 @@ class SlotObservation:
     """Its node is cordoned or tainted: it must leave although its revision is right."""
     message: str = ""
     """Why it is in this phase, for people."""
+    named: float = 0.0
+    """Unix time at which the runtime's own name service was last seen to name it, where that is watched."""
     measured: Measured | None = None
     """Takes the place of `active` where the number of pods is decided, and nowhere else. None: nobody was asked."""
 

@@ -20,6 +20,7 @@ from sipfleet.kubernetes.observe import (
     phase_of,
     slim_node,
     slim_pod,
+    slim_slice,
     unborn,
     unix,
 )
@@ -55,6 +56,17 @@ def test_the_annotation_that_asks_for_an_eviction_is_kept_of_a_pod_and_no_other(
 def test_an_observation_of_what_is_kept_is_that_of_the_whole_pod() -> None:
     memory = PodMemory("uid-media-0", serving=True, lease=lease())
     assert seen(slim_pod(pod()), replace(memory)) == seen(pod(), replace(memory))
+
+
+def test_dns_names_the_endpoints_of_a_slice_that_do_not_say_that_they_are_not_ready() -> None:
+    def endpoint(pod: str, **conditions: bool) -> dict[str, object]:
+        return {"targetRef": {"kind": "Pod", "name": pod}, "conditions": conditions, "addresses": ["10.0.0.7"]}
+
+    ready = [endpoint("demo-1", ready=True), endpoint("demo-0"), endpoint("demo-2", ready=False)]
+    head = {"name": "demo-x7", "namespace": "voice", "labels": {names.SET: "demo"}, "resourceVersion": "7"}
+    kept = slim_slice({"metadata": {**head, "managedFields": [{}]}, "endpoints": [*ready, {"addresses": ["10.0.0.8"]}]})
+    assert kept == {"metadata": head, "pods": ["demo-0", "demo-1"]}
+    assert slim_slice({"metadata": head, "endpoints": None})["pods"] == []
 
 
 def test_a_nodes_heartbeat_changes_nothing_of_what_is_kept() -> None:

@@ -120,13 +120,15 @@ def test_a_pod_that_the_runtime_itself_names_stays_until_caches_have_forgotten_i
     shared = replace(record(0), target="set.example.test.", address="192.0.2.1")
     one = proxies(replace(SHARED, named_inside=True), replicas=1)
 
-    def removes(desired: Desired, since: float) -> bool:
+    def removes(desired: Desired, since: float, named: float = 0.0) -> bool:
         status = replace(STANDING, drains=(DrainStart(1, "u1", NOW - since),))
-        seen = look(pod(0), leaving(1), status=status, address="192.0.2.1", published=(shared,))
+        seen = look(pod(0), leaving(1, named=named), status=status, address="192.0.2.1", published=(shared,))
         return RemoveSlot(1, "u1") in plan(desired, seen, NOW).actions
 
     assert [removes(one, since) for since in (0, 29, 30)] == [False, False, True]
     assert removes(proxies(SHARED, replicas=1), 0)
+    # Its name service was late to take it out: the time of caches counts from then.
+    assert [removes(one, 60, NOW - ago) for ago in (0, 29, 30)] == [False, False, True]
 
 
 def test_weights_move_in_steps_so_that_a_call_does_not_rewrite_the_zone() -> None:

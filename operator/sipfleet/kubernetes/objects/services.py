@@ -31,6 +31,8 @@ def slots_of(key: SetKey, made: Iterable[str]) -> set[str]:
 def headless_service(key: SetKey, uid: str, cluster: SipCluster | None) -> Object:
     """Names for pods and SRV records in the cluster. A cordoned pod is in no answer: its label `listed` is gone."""
     body = head("v1", "Service", key, uid, key.name)
+    if cluster is not None:
+        body["metadata"]["labels"][names.NAMES] = "srv"
     ports = [_udp(names.SIP_PORT_NAME, cluster.spec.listeners[0].port)] if cluster is not None else []
     body["spec"] = {
         "clusterIP": "None",
