@@ -151,7 +151,9 @@ class Lease(Record, kw_only=True):
     address: tuple[str, int] = ("", 0)
     """Proxy: internal hop. Relay: ng."""
     listeners: list[tuple[str, str, int]] = []
-    """Proxy: (transport, address, port) of each listener."""
+    """Proxy: (transport, address, port) of each listener, as it is bound."""
+    names: list[str] = []
+    """Proxy: `host:port` of each listener, as the world is told."""
     capacity: int = 0
     active: int = 0
     """Dialogs owned, or sessions."""

@@ -277,12 +277,12 @@ class Edge:
         self._relays.watch(action.addresses)
 
     def _leave(self, action: LeaveSelection) -> None:
-        for sock in self._listeners:
-            sockets.leave_selection(sock)
+        for number in action.listeners:
+            sockets.leave_selection(self._listeners[number])
 
     def _join(self, action: JoinSelection) -> None:
-        for sock in self._listeners:
-            sockets.join_selection(sock)
+        for number in action.listeners:
+            sockets.join_selection(self._listeners[number])
 
     def _write_log(self, action: Log) -> None:
         self._log.add(action.level, action.event, action.call_id, action.fields)

@@ -44,11 +44,15 @@ class Relays(msgspec.Struct):
 
 
 class LeaveSelection(msgspec.Struct):
-    """Leave the SO_REUSEPORT group of every listener; go on reading what is queued."""
+    """Leave the SO_REUSEPORT groups of these listeners; go on reading what is queued."""
+
+    listeners: list[int]
 
 
 class JoinSelection(msgspec.Struct):
-    """Be selected again."""
+    """Be selected again, at these listeners."""
+
+    listeners: list[int]
 
 
 class Log(msgspec.Struct):

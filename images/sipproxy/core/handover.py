@@ -1,4 +1,8 @@
-"""A proxy that leaves gives its dialogs to peers (DESIGN 2.10): the record first, then the peer is told and says so."""
+"""A proxy that leaves gives its dialogs to peers (DESIGN 2.10): the record first, then the peer is told and says so.
+
+Only to peers that are reached at the same address. Who has an address of its own, as on host network, stands in the
+Route of its dialogs, and waits for them to end.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +56,8 @@ class HandOver:
         self._asked: set[bytes] = set()
         self._gifts: dict[bytes, _Gift] = {}
         self._running = False
-        self._left = False
+        self._left: list[int] = []
+        """Listeners at which we are selected no more."""
         self.dialogs: Dialogs
         self.flows: Flows | None = None
 
@@ -64,8 +69,8 @@ class HandOver:
     def stop(self) -> None:
         """The drain is called off."""
         if self._left:
-            self._left = False
-            self._node.out.append(JoinSelection())
+            self._node.out.append(JoinSelection(self._left))
+            self._left = []
 
     def start(self) -> None:
         """A drain began. We leave the selection as soon as somebody is there to be selected instead."""
@@ -79,9 +84,10 @@ class HandOver:
             self._running = False
             return
         # Under a Service nobody else is selected instead: what conntrack brings here has to be read and handed on.
-        if not self._left and not node.config.flows and self._peers.others():
-            self._left = True
-            node.out.append(LeaveSelection())
+        if not self._left and not node.config.flows:
+            self._left = self._peers.shared()
+            if self._left:
+                node.out.append(LeaveSelection(self._left))
         if self._peers.writable and self._peers.available:
             self._give()
             self._tell()
@@ -96,7 +102,7 @@ class HandOver:
         for dialog in node.dialogs.values():
             if not dialog.owned or dialog.ended or dialog.key in self._asked or dialog.key in self._gifts:
                 continue
-            lease = peers.with_room(dialog.key)
+            lease = peers.in_our_stead(dialog.key)
             if lease is None:
                 return
             value = records.seal(KIND, lease.index, dialog.epoch + 1, dialog.record)

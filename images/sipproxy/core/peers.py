@@ -85,6 +85,7 @@ class Peers:
                 revision=pod.revision,
                 address=endpoint(config.internal) if config.internal else ("", 0),
                 listeners=[(one.transport, one.address, one.port) for one in config.listeners],
+                names=[name.decode() for name in node.sent_by],
                 capacity=config.capacity,
             )
             self.keeper = LeaseKeeper(self.keys, lease)
@@ -153,25 +154,40 @@ class Peers:
         alive = [i for i, lease in self.keeper.alive.items() if i not in self.down and not lease.draining]
         return not self._node.draining and min(alive, default=0) == self._node.index
 
-    def others(self) -> bool:
-        """Whether a living peer serves the same listeners and means to stay."""
+    def shared(self) -> list[int]:
+        """Numbers of our listeners that a living peer has too who means to stay."""
         keeper = self.keeper
-        return keeper is not None and any(
-            not lease.draining and lease.listeners == keeper.lease.listeners
+        if keeper is None:
+            return []
+        theirs = {
+            tuple(one)
             for index, lease in keeper.alive.items()
-            if self.lease(index) is not None
-        )
+            if not lease.draining and self.lease(index) is not None
+            for one in lease.listeners
+        }
+        return [number for number, one in enumerate(keeper.lease.listeners) if tuple(one) in theirs]
 
     def with_room(self, name: bytes) -> Lease | None:
         """A peer that takes a new call; the same one for the same name as long as the peers are the same."""
         if self.keeper is None:
             return None
-        fit = [
+        return _one_of(self._with_room(self.keeper), name)
+
+    def in_our_stead(self, name: bytes) -> Lease | None:
+        """The same of those who are called what we are called: requests of a standing dialog find them where they
+        found us."""
+        keeper = self.keeper
+        if keeper is None:
+            return None
+        ours = set(keeper.lease.names)
+        return _one_of([lease for lease in self._with_room(keeper) if not ours.isdisjoint(lease.names)], name)
+
+    def _with_room(self, keeper: LeaseKeeper) -> list[Lease]:
+        return [
             lease
-            for index, lease in self.keeper.alive.items()
+            for index, lease in keeper.alive.items()
             if index != self._node.index and index not in self.down and lease.room > 0 and lease.address[1]
         ]
-        return max(fit, key=lambda lease: crc32(b"%b%d" % (name, lease.index)), default=None)
 
     def heartbeat(self) -> None:
         """Renew our lease now."""
@@ -299,3 +315,7 @@ class Peers:
             for handed in self._rings.pop((address, kind), ()):
                 if node.now - handed.time <= RING_AGE and not handed.data.startswith(b"SIP/2.0 1"):
                     self.again(handed)
+
+
+def _one_of(leases: list[Lease], name: bytes) -> Lease | None:
+    return max(leases, key=lambda lease: crc32(b"%b%d" % (name, lease.index)), default=None)

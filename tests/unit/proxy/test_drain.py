@@ -6,7 +6,7 @@ from sipcore import record
 from sipcore.record import DialogRecord
 from sipproxy.core import actions, events
 
-from .harness import ALICE, BOB, Call, World, request, response, start_line
+from .harness import ALICE, BOB, CLUSTER, Address, Call, Store, World, request, response, start_line
 from .test_ownership import records
 
 
@@ -89,6 +89,39 @@ def test_a_draining_proxy_leaves_the_selection_and_gives_its_dialogs_away(world:
     assert [start_line(d).split()[0] for d, _ in other.take()] == ["BYE"] * 40
     assert world.store is not None
     assert len(world.store.cdrs()) == 40
+
+
+def listener(address: Address) -> dict[str, object]:
+    return {"address": address[0], "port": address[1]}
+
+
+def test_a_proxy_leaves_the_selection_of_what_it_shares_and_of_nothing_else(world: World) -> None:
+    """In the local runtime each proxy has the shared address and one of its own, where it is probed."""
+    world.store = Store()
+    leaving, other = (world.member(listeners=[listener(CLUSTER), listener((f"127.105.2.{n}", 5060))]) for n in range(2))
+    world.advance(4.0)
+    Call(leaving)
+    leaving.feed(events.Drain())
+    assert [a.listeners for a in leaving.all if isinstance(a, actions.LeaveSelection)] == [[0]]
+    world.advance(1)
+    assert (leaving.owned, other.owned) == (0, 1)
+
+
+def test_a_proxy_with_an_address_of_its_own_waits_for_its_calls(world: World) -> None:
+    """Its address stands in the Route of its dialogs: on host network nobody else is found there."""
+    world.store = Store()
+    leaving, other = world.member(), world.member(listeners=[listener(("127.105.2.1", 5060))])
+    world.advance(4.0)
+    call = Call(leaving)
+    leaving.feed(events.Drain())
+    world.advance(60)
+    assert (leaving.owned, other.owned) == (1, 0)
+    assert not any(isinstance(a, actions.LeaveSelection) for a in leaving.all)
+    leaving.hear(request("INVITE", call_id="new", branch="new"), ALICE)
+    assert other.core.node.open == 1
+    [bye] = leaving.hear(call.from_alice("BYE", 2), ALICE)
+    leaving.hear(response(bye, 200), BOB)
+    assert leaving.core.empty
 
 
 def test_requests_that_still_reach_the_old_owner_go_to_the_new_one(world: World) -> None:
