@@ -27,7 +27,9 @@ from sipcore.record import Lease
 from sipcore.resp import Value
 from sipcore.store import Keys, StoreClient, StoreUrl
 
-SIP_PORT, NG_PORT, ADMIN_PORT, MEDIA_PORT = 5060, 2223, 9090, 30000
+SIP_PORT, NG_PORT, MEDIA_PORT = 5060, 2223, 30000
+ADMIN_PORTS = (9090, 9091)
+"""Of proxies and of relays."""
 SLICES = 20
 """A second of heartbeats is sent in so many parts."""
 MOST_CALLS = 60
@@ -103,7 +105,8 @@ class PlayedPods:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
             one.bind(("0.0.0.0", port))
             await loop.create_datagram_endpoint(lambda handler=handler: _Answering(handler), sock=one)  # type: ignore[misc]
-        await asyncio.start_server(self._admin, "0.0.0.0", ADMIN_PORT)
+        for port in ADMIN_PORTS:
+            await asyncio.start_server(self._admin, "0.0.0.0", port)
 
     def begin(self) -> None:
         """Heartbeats from now on."""

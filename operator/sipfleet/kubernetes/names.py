@@ -26,7 +26,8 @@ EVICT = "sipfleet.io/evict"
 """Annotation `true`: somebody asked for the pod to be drained and replaced."""
 POD_NAME = "statefulset.kubernetes.io/pod-name"
 
-ADMIN_PORT = 9090
+ADMIN_PORTS = {"SipCluster": 9090, "MediaPool": 9091}
+"""Two, so that a proxy and a relay on host network fit on one node."""
 HOP_PORT = 5070
 NG_PORT = 2223
 SIP_PORT_NAME = "sip"

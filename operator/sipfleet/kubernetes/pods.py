@@ -80,14 +80,15 @@ class Orders:
 
     async def _give(self, state: SetState, mark: tuple[str, str], address: str, path: str) -> None:
         try:
-            status, answer = await admin.request((address, names.ADMIN_PORT), "POST", path)
+            port = names.ADMIN_PORTS[state.key.kind]
+            status, answer = await admin.request((address, port), "POST", path)
             if not 200 <= status < 300:
                 said = answer.decode("utf-8", "replace").strip()[:200]
                 log.warning(
                     "%s: POST http://%s:%d%s: %s %s",
                     state.key.qualified,
                     address,
-                    names.ADMIN_PORT,
+                    port,
                     path,
                     status or "no answer",
                     said,

@@ -206,9 +206,17 @@ def test_pods_of_one_set_are_spread_over_nodes_and_zones_and_are_placed_all_the_
 
 def test_ready_and_live_are_asked_on_the_admin_port() -> None:
     container = template_of(pool())["spec"]["containers"][0]
-    assert {one["name"]: one["containerPort"] for one in container["ports"]}["admin"] == 9090
+    assert {one["name"]: one["containerPort"] for one in container["ports"]}["admin"] == 9091
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+
+
+def test_a_proxy_and_a_relay_on_host_network_fit_on_one_node() -> None:
+    taken = [
+        {(one["protocol"], one["containerPort"]) for one in template_of(made)["spec"]["containers"][0]["ports"]}
+        for made in (cluster(), pool())
+    ]
+    assert not taken[0] & taken[1]
 
 
 def test_a_program_learns_from_the_pod_what_stands_in_its_configuration_as_a_placeholder() -> None:

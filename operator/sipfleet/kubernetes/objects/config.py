@@ -19,7 +19,7 @@ TEMPLATE = "template.json"
 MANIFEST = "manifest.json"
 
 
-def place(revision: str, store: str, advertised: str) -> render.Place:
+def place(kind: str, revision: str, store: str, advertised: str) -> render.Place:
     """Where a pod of a StatefulSet is: the programs fill in what differs between pods."""
     return render.Place(
         pod="${POD_NAME}",
@@ -28,7 +28,7 @@ def place(revision: str, store: str, advertised: str) -> render.Place:
         revision=revision,
         address="${POD_IP}",
         advertised=advertised,
-        admin_port=names.ADMIN_PORT,
+        admin_port=names.ADMIN_PORTS[kind],
         hop_port=names.HOP_PORT,
         ng_port=names.NG_PORT,
         store=store,
@@ -53,7 +53,7 @@ def revision_config(
     """
     behind_service = exposure != "hostNetwork"
     where = replace(
-        place(revision, store, advertised),
+        place(made_of.kind, revision, store, advertised),
         translated=behind_service,
         slots_file=SLOTS_FILE if behind_service and isinstance(made_of, MediaPool) else "",
     )

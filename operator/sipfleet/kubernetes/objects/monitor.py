@@ -19,12 +19,13 @@ def metrics_service_name(key: SetKey) -> str:
 def metrics_service(key: SetKey, uid: str) -> Object:
     """All pods, also those that DNS does not list: one that drains is the one to be looked at."""
     body = head("v1", "Service", key, uid, metrics_service_name(key))
+    port = names.ADMIN_PORTS[key.kind]
     body["spec"] = {
         "clusterIP": "None",
         "selector": names.selector(key),
         "publishNotReadyAddresses": True,
         "ports": [
-            {"name": PORT_NAME, "protocol": "TCP", "port": names.ADMIN_PORT, "targetPort": names.ADMIN_PORT},
+            {"name": PORT_NAME, "protocol": "TCP", "port": port, "targetPort": port},
         ],
     }
     return body

@@ -43,7 +43,7 @@ def network_policy(key: SetKey, uid: str, resource: SipCluster | MediaPool, oper
         "ingress": [
             {"ports": world},
             {"ports": inner, "from": proxies + operator},
-            {"ports": [{"protocol": "TCP", "port": names.ADMIN_PORT}], "from": [{"namespaceSelector": {}}]},
+            {"ports": [{"protocol": "TCP", "port": names.ADMIN_PORTS[key.kind]}], "from": [{"namespaceSelector": {}}]},
         ],
     }
     return body

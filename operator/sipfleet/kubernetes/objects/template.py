@@ -64,7 +64,7 @@ def pod_template(resource: SipCluster | MediaPool, revision: str, settings: Sett
             },
             "annotations": {
                 "prometheus.io/scrape": "true",
-                "prometheus.io/port": str(names.ADMIN_PORT),
+                "prometheus.io/port": str(names.ADMIN_PORTS[key.kind]),
                 "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
             },
         },
@@ -158,7 +158,7 @@ def _probe(path: str, *, period: int, failures: int) -> Object:
 
 
 def _ports(resource: SipCluster | MediaPool) -> list[Object]:
-    ports: list[Object] = [{"name": "admin", "containerPort": names.ADMIN_PORT, "protocol": "TCP"}]
+    ports: list[Object] = [{"name": "admin", "containerPort": names.ADMIN_PORTS[resource.kind], "protocol": "TCP"}]
     if isinstance(resource, SipCluster):
         ports.append({"name": "hop", "containerPort": names.HOP_PORT, "protocol": "UDP"})
         ports += [
