@@ -358,7 +358,7 @@ def test_metrics_are_those_of_all_pods_also_of_draining_ones() -> None:
         assert service["spec"]["selector"] == names.selector(key)
         assert found["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
         [port], [endpoint] = service["spec"]["ports"], found["spec"]["endpoints"]
-        assert (port["name"], port["port"]) == (endpoint["port"], names.ADMIN_PORT)
+        assert (port["name"], port["port"]) == (endpoint["port"], names.ADMIN_PORTS[key.kind])
         selected = found["spec"]["selector"]["matchLabels"].items()
         ports = [
             one["name"]
