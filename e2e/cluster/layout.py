@@ -62,6 +62,9 @@ CLUSTER_DOMAIN = "cluster.local"
 HOST_INTERFACE = NAME
 """The host's end of a cable to the control plane, so that kubectl reaches the API server."""
 
+PODS_BRIDGE = "pods"
+"""On each node, made by its CNI plugin."""
+
 PAUSE_IMAGE = "sipfleet.io/e2e/pause:1"
 BUSYBOX_IMAGE = "sipfleet.io/e2e/busybox:1"
 STORAGE_CLASS = "local"

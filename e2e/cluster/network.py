@@ -153,6 +153,25 @@ def make_node(node: Node, others: Iterable[Node]) -> None:
     run(["iptables", "-w", "-t", "nat", "-A", "POSTROUTING", *egress], node.name)
 
 
+def make_guest(place: str, node: Node) -> str:
+    """Makes a place on a node's bridge of pods, with an address of its own as a pod has one; -> that address. It goes
+    with `remove_place`. Raises NetworkError."""
+    address = str(node.pods[254])
+    _make(place)
+    _ip(
+        node.name,
+        f"link add {place} type veth peer name eth0 netns {namespace(place)}",
+        f"link set {place} master {layout.PODS_BRIDGE} up",
+    )
+    _ip(
+        place,
+        f"address add {address}/{node.pods.prefixlen} dev eth0",
+        "link set eth0 up",
+        f"route add default via {node.pods[1]}",
+    )
+    return address
+
+
 def reach_pods(all_nodes: Iterable[Node]) -> None:
     """Routes to the pods from the control plane, whose webhooks run there. Raises NetworkError."""
     _ip("control", *(f"route replace {node.pods} via {node.address}" for node in all_nodes))

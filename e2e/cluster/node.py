@@ -154,7 +154,7 @@ def cni_configuration(node: Node) -> dict[str, object]:
     """A bridge per node. What leaves the cluster is translated by a rule of the node's own, see network.py."""
     bridge = {
         "type": "bridge",
-        "bridge": "pods",
+        "bridge": layout.PODS_BRIDGE,
         "isDefaultGateway": True,
         "hairpinMode": True,
         "ipMasq": False,

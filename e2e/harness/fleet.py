@@ -32,6 +32,10 @@ class Fleet:
     relays: int = 2
     version: str = "0.1.0"
     exposure: str = "loadBalancer"
+    ports: Object = field(default_factory=lambda: {"mode": "shared", "base": 30000, "count": 4})
+    """Of the relays."""
+    profile: str = "restricted"
+    """The Pod Security profile of the namespace."""
     more: dict[str, Any] = field(default_factory=dict)
     """More fields for `spec` of both kinds."""
 
@@ -51,8 +55,8 @@ class Fleet:
         )
 
     def namespace(self) -> None:
-        """The namespace of the calls, under the restricted Pod Security profile."""
-        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        """The namespace of the calls."""
+        labels = {"pod-security.kubernetes.io/enforce": self.profile}
         self.kubectl.apply(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.kubectl.namespace, "labels": labels}}
         )
@@ -63,7 +67,7 @@ class Fleet:
         target = f"sip:{self.callee[0]}:{self.callee[1]}"
         pool = common | {
             "replicas": self.relays,
-            "ports": {"mode": "shared", "base": 30000, "count": 4},
+            "ports": self.ports,
             "capacity": 100,
         }
         cluster = common | {
@@ -91,8 +95,9 @@ class Fleet:
 
     @property
     def address(self) -> str:
-        """Where the world sends SIP to."""
-        return str(self.kubectl.get(f"sipcluster/{CLUSTER}")["status"]["address"])
+        """Where the world sends SIP to: the address that proxies share, else that of the first one."""
+        shared = self.kubectl.get(f"sipcluster/{CLUSTER}")["status"].get("address")
+        return str(shared or self.kubectl.get(f"pod/{CLUSTER}-0")["status"]["podIP"])
 
     def pods(self, name: str) -> list[Object]:
         """The pods of a set, by ordinal."""
