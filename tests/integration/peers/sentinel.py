@@ -73,7 +73,7 @@ class Sentinel(Peer):
         ]
         file = work / "sentinel.conf"
         file.write_text("\n".join(lines) + "\n")
-        super().__init__(["redis-sentinel", str(file)], work / "log", lambda: bool(self.state()))
+        super().__init__(["redis-server", str(file), "--sentinel"], work / "log", lambda: bool(self.state()))
 
     def state(self) -> dict[str, str]:
         """What it knows of the master; empty when it does not answer."""
