@@ -43,7 +43,7 @@ def test_a_pool_goes_from_two_to_four_to_two_by_the_calls_alone(fleet: Fleet, ou
         # 60 calls leave 60 of 120 free with three relays, so there are four; with five calls left two have 75 free.
         await act(replicas, fleet, 4)
         calls.mark("grown")
-        calls.more(10)
+        calls.more(4)
         await act(replicas, fleet, 2)
         calls.mark("shrunk")
 
