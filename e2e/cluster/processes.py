@@ -6,6 +6,7 @@ it, and one that is gone is never mistaken for another that got its pid.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -215,9 +216,8 @@ def in_cgroup(cgroup: str) -> list[int]:
     """The pids of all processes in a control group and those below it."""
     found: set[int] = set()
     for hierarchy in cgroup_hierarchies():
-        for procs in Path(f"{hierarchy}{cgroup}").rglob("cgroup.procs"):
-            try:
-                found.update(int(line) for line in procs.read_text().split())
-            except OSError:
-                pass
+        # Groups go while they are looked at, which Path.rglob does not bear.
+        for folder, _, _ in os.walk(f"{hierarchy}{cgroup}"):
+            with contextlib.suppress(OSError):
+                found.update(int(line) for line in Path(folder, "cgroup.procs").read_text().split())
     return sorted(found)

@@ -119,6 +119,10 @@ class Questions(_Thread):
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
+    def names(self, count: int) -> bool:
+        """Whether the last answer named so many addresses."""
+        return bool(self.answers) and len(self.answers[-1].addresses) == count
+
     def _look(self) -> None:
         with self._socket:
             while not self._ended.wait(0.1):

@@ -88,7 +88,7 @@ def test_srv_in_the_cluster_names_no_pod_that_has_gone(fleet: Fleet, cluster: Cl
     slices = Journal(cluster.kubeconfig, path, f"kubernetes.io/service-name={CLUSTER}")
     questions = Questions("node1", (layout.DNS_SERVICE_ADDRESS, layout.DNS_PORT), name)
     with pods, sets, slices, questions:
-        fleet.kubectl.until("three names", lambda _: len(questions.answers[-1:][0].addresses) == 3, 30, "namespace")
+        fleet.kubectl.until("three names", lambda _: questions.names(3), 30, "namespace")
         fleet.kubectl("scale", f"sipcluster/{CLUSTER}", "--replicas=2")
         fleet.until(CLUSTER, "two", lambda status: status.get("replicas") == 2, 120)
         fleet.until_settled()
@@ -194,7 +194,7 @@ def test_a_record_leaves_an_outer_zone_before_its_pod_does(
     with ExitStack() as stack:
         for one in (pods, sets, questions):
             stack.enter_context(one)
-        outer.until("three names", lambda _: len(questions.answers[-1:][0].addresses) == 3, 30, "namespace")
+        outer.until("three names", lambda _: questions.names(3), 30, "namespace")
         outer("scale", "sipcluster/outer", "--replicas=2")
         outer.until("two", lambda one: one["status"].get("replicas") == 2, 120, "sipcluster/outer")
         outer("annotate", "pod/outer-0", "sipfleet.io/evict=true")

@@ -15,15 +15,17 @@ MAX_SOURCES = 8
 AGAIN = (1.0, 2.0)
 """Seconds after which a question without an answer is asked again. After that only calls show how peers see us."""
 MAX_ASKED = 8
+EVERY = 1.0
+"""Seconds between two looks at the answers of one target: a call may go there by another way than the last one."""
 
 
 class Outlook:
-    """Bounded, and touched once per call."""
+    """Bounded, and touched once per call. What targets are told of is configured, so there are few."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._told: set[Address] = set()
-        """Targets that have said how they see us."""
+        self._told: dict[Address, float] = {}
+        """Targets that have said how they see us -> when."""
         self.seen_as: list[str] = []
         """`ip:port` under which peers see us, the latest last."""
         self.sources: dict[str, bool] = {}
@@ -46,7 +48,8 @@ class Outlook:
 
     def answered(self, message: Message, target: Address) -> None:
         """A response came from where a request was sent."""
-        if target not in self._told and target in self._node.router.addresses:
+        told = self._told.get(target)
+        if (told is None or self._node.now - told >= EVERY) and target in self._node.router.addresses:
             self._note(message.via(), target)
 
     def _note(self, via: Via, target: Address) -> None:
@@ -56,7 +59,7 @@ class Outlook:
         seen = via.next_hop
         if seen is None:
             return
-        self._told.add(target)
+        self._told[target] = self._node.now
         text = host_port(seen).decode()
         if text not in self.seen_as:
             self.seen_as = [*self.seen_as[1 - MAX_SEEN :], text]

@@ -47,7 +47,8 @@ async def look(memory: PodMemory, pod: Object, resource: Resource) -> None:
         if isinstance(resource, SipCluster):
             target = (address, resource.spec.listeners[0].port)
             answers = await probes.options(target, source, PROBE_TIMEOUT)
-        elif memory.serving:
+        elif memory.serving or resource.spec.exposure.type == "hostNetwork":
+            # On host network our packets may be translated on the way, and no relay learns a source that nobody named.
             answers = await probes.ping((address, names.NG_PORT), source, PROBE_TIMEOUT)
         else:
             answers = await probes.rtp_echo((address, names.NG_PORT), source, PROBE_TIMEOUT, through=address)

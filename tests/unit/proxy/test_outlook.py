@@ -76,6 +76,15 @@ def test_a_call_shows_it_too(world: World) -> None:
     assert told(world, proxy).seen_as == [f"{NODE[0]}:{NODE[1]}"]
 
 
+def test_a_later_call_may_leave_by_another_way(world: World) -> None:
+    [proxy] = world.cluster(1)
+    for number, seen in enumerate((CLUSTER, NODE, NODE)):
+        invite, _ = proxy.hear(request("INVITE", call_id=f"c{number}", branch=f"c{number}"), ALICE)
+        proxy.hear(answered(invite, 486, seen), BOB)
+        world.advance(1.0)
+    assert told(world, proxy).seen_as == [f"{CLUSTER[0]}:{CLUSTER[1]}", f"{NODE[0]}:{NODE[1]}"]
+
+
 def test_a_peer_that_does_not_say_where_it_saw_us_proves_nothing(world: World) -> None:
     [proxy] = world.cluster(1, ask_targets=True)
     proxy.hear(response(questions(proxy)[0], 200), BOB)
