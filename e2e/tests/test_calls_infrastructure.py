@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from e2e.cluster.cluster import Cluster
 from e2e.harness.calls import AFTERMATH, Outside, act, passed
-from e2e.harness.fleet import OPERATOR, OPERATORS, Fleet
+from e2e.harness.fleet import OPERATOR, OPERATORS, POOL, Fleet
+from e2e.harness.kubectl import Object
 from e2e.tests.conftest import NEXT
 from e2e.tests.test_calls_roll import roll, rolled
 from sipfleet.calls import CallGenerator
@@ -36,6 +38,22 @@ def test_conntrack_is_flushed_on_all_nodes(fleet: Fleet, outside: Outside, clust
         await asyncio.sleep(AFTERMATH)
 
     passed(outside.play("conntrack_flush", deed, events=("flush",)))
+
+
+@pytest.mark.smoke
+def test_the_operator_hears_of_its_pods_after_a_flush(fleet: Fleet, cluster: Cluster) -> None:
+    """A watch only reads: without keepalives it would be deaf until the API server ends it, five minutes later."""
+    cluster.flush_connections()
+    time.sleep(12)  # the time that keepalives take
+    victim = fleet.busiest(POOL)
+    killed = fleet.kubectl.get(f"pod/{victim}")["metadata"]["uid"]
+    fleet.kubectl("delete", "pod", victim, "--grace-period=0", "--force")
+
+    def seen(status: Object) -> bool:
+        found = [pod for pod in status["pods"] if pod["name"] == victim]
+        return bool(found and found[0]["uid"] != killed and found[0]["phase"] == "Serving")
+
+    fleet.until(POOL, "another pod seen by the operator", seen, 40)
 
 
 def test_kube_proxy_restarts(fleet: Fleet, outside: Outside, cluster: Cluster) -> None:

@@ -8,6 +8,7 @@ a body of plain data once more before it is sent costs as much as sending it.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
@@ -23,6 +24,12 @@ TIMEOUT = 20.0
 """Seconds that an answer may take."""
 WATCH_SECONDS = 290
 """After so long the API server is asked to end a watch, and another is begun where it stopped."""
+
+KEEPALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3))
+"""Seconds of silence, seconds between probes, probes without an answer: a connection is known dead after 11 s. A watch
+only reads, and hears nothing for minutes when the node has forgotten its connection tracking."""
+UNACKNOWLEDGED_MS = 10_000
+"""After so long a connection whose data nobody acknowledges is dead."""
 
 Object = dict[str, Any]
 
@@ -78,6 +85,17 @@ class ApiError(Exception):
         self.reason = reason
 
 
+def _watched_socket(where: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket whose end is noticed, also by who only reads from it."""
+    family, kind, protocol, *_ = where
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (*KEEPALIVE, (socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)):
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
 class Api:
     """One connection pool to one API server."""
 
@@ -85,7 +103,7 @@ class Api:
         self._api = api
         self._configuration = api.configuration
         # Each watch keeps a connection, and there may be many; workers bound the others.
-        connector = aiohttp.TCPConnector(ssl=api.rest_client.ssl_context, limit=0)
+        connector = aiohttp.TCPConnector(ssl=api.rest_client.ssl_context, limit=0, socket_factory=_watched_socket)
         # aiohttp's own look at the environment reads ~/.netrc in a thread, for every request.
         self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**21)
         self._options = _connection_options(api.configuration)
