@@ -39,7 +39,7 @@ async def look_at(fleet: Fleet, state: SetState, resource: Resource) -> Observed
         if memory is None or memory.uid != uid:
             memory = state.memory[name] = PodMemory(uid)
         living = observe.lease_of(view, name, uid)
-        states[ordinal] = observe.lease_state(memory, living, view, available, clock)
+        states[ordinal] = observe.lease_state(memory, living, view, available, clock, ready=observe.is_ready(pod))
         if observe.never_started(pod):  # whatever the store says or cannot say
             states[ordinal] = LeaseState.NONE
         memory.lease = living or memory.lease

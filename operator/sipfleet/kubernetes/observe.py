@@ -197,16 +197,20 @@ def lease_of(view: LeaseView | None, name: str, uid: str) -> Lease | None:
 
 
 def lease_state(
-    memory: PodMemory, living: Lease | None, view: LeaseView | None, available: bool, now: float
+    memory: PodMemory, living: Lease | None, view: LeaseView | None, available: bool, now: float, *, ready: bool = False
 ) -> LeaseState:
-    """`now` is the clock of `view` (DESIGN 2.7: a missing lease counts only after a whole life of the same store)."""
+    """`now` is the clock of `view` (DESIGN 2.7: a missing lease counts only after a whole life of the same store).
+
+    A pod that was `ready` had a lease, also when we came too late to see it: its node may have died with the operator
+    before us.
+    """
     if not available or view is None:
         return LeaseState.UNKNOWN
     if living is not None:
         return LeaseState.ALIVE
     if not view.trusted(now):
         return LeaseState.UNKNOWN
-    return LeaseState.NONE if memory.lease is None else LeaseState.LOST
+    return LeaseState.LOST if memory.lease is not None or ready else LeaseState.NONE
 
 
 def observation(

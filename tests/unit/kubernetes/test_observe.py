@@ -200,6 +200,13 @@ def test_a_lease_is_lost_only_after_a_whole_life_of_the_same_store() -> None:
     assert lease_state(never, None, old, True, 100.0) is LeaseState.NONE
 
 
+def test_a_pod_that_was_ready_had_a_lease_before_this_operator_came() -> None:
+    """Its node died together with the leader's: the one that stood by never saw it alive."""
+    never, young, old = PodMemory("u"), view_of(since=99.0), view_of(since=0.0)
+    assert lease_state(never, None, old, True, 100.0, ready=True) is LeaseState.LOST
+    assert lease_state(never, None, young, True, 100.0, ready=True) is LeaseState.UNKNOWN
+
+
 def test_without_the_store_nothing_is_known_of_a_lease_not_even_one_that_was_seen() -> None:
     assert lease_state(PodMemory("u"), lease(), view_of(lease()), False, 100.0) is LeaseState.UNKNOWN
     assert lease_state(PodMemory("u"), None, None, True, 100.0) is LeaseState.UNKNOWN
