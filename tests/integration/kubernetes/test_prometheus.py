@@ -20,7 +20,7 @@ from sipfleet.kubernetes import prometheus
 from sipfleet.kubernetes.prometheus import Measurements, PrometheusError, Reading, Source, ask
 from sipfleet.plan import Observed, Plan, SetStatus, plan
 from sipfleet.setkey import SetKey
-from tests.integration.peers.process import Peer
+from tests.integration.peers.process import Peer, wait_for
 from tests.unit.kubernetes.scenes import pool
 from tests.unit.plan.scenes import NOW, pod, rule, wish
 
@@ -160,7 +160,7 @@ def test_a_pod_that_is_not_scraped_any_more_and_one_with_old_samples_are_unknown
         reading = await until(measurements, world.where, lambda one: len(one.loads) == 2, 15)
         assert reading == Reading({"media-0": 1, "media-1": 2})
         assert decided(reading)[0].status.replicas == 3
-        assert _has(world, "media-2"), "Prometheus itself still gives the old sample"
+        wait_for(lambda: _has(world, "media-2"), 5, "Prometheus itself gives the old sample")
         del world.exporter.sessions["media-1"]
         reading = await until(measurements, world.where, lambda one: len(one.loads) == 1, 10)
         assert reading == Reading({"media-0": 1})
