@@ -14,6 +14,7 @@ scripts/lint.sh
 rm -f .coverage .coverage.*
 printed=$(mktemp)
 beside=
+# What runs beside may have ended by itself meanwhile: then there is nobody to kill, and the exit status stays.
 trap 'rm -f "$printed"; [ -z "$beside" ] || kill "$beside" 2>/dev/null || true' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM

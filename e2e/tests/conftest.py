@@ -38,6 +38,7 @@ FIRST = (
     "test_monitors",
     "test_deadlines",
     "test_cluster",
+    "test_cluster_down",
     "test_images",
     "test_quickstart",
 )

@@ -44,7 +44,9 @@ def test_conntrack_is_flushed_on_all_nodes(fleet: Fleet, outside: Outside, clust
 def test_the_operator_hears_of_its_pods_after_a_flush(fleet: Fleet, cluster: Cluster) -> None:
     """A watch only reads: without keepalives it would be deaf until the API server ends it, five minutes later."""
     cluster.flush_connections()
-    time.sleep(12)  # the time that keepalives take
+    # A dead watch is noticed after 11 s (client.KEEPALIVE). A pod that is killed later is told by the next watch; one
+    # that is killed now would be found by the list before it, which proves less.
+    time.sleep(12)
     victim = fleet.busiest(POOL)
     killed = fleet.kubectl.get(f"pod/{victim}")["metadata"]["uid"]
     fleet.kubectl("delete", "pod", victim, "--grace-period=0", "--force")

@@ -26,6 +26,8 @@ class Outlook:
         self._node = node
         self._told: dict[Address, float] = {}
         """Targets that have said how they see us -> when."""
+        self._questions: dict[bytes, Address] = {}
+        """Branch of what we asked -> target."""
         self.seen_as: list[str] = []
         """`ip:port` under which peers see us, the latest last."""
         self.sources: dict[str, bool] = {}
@@ -68,30 +70,29 @@ class Outlook:
 
     def start(self) -> None:
         """Ask our targets once, so that the answer is there before the first call."""
-        for target in sorted(self._targets())[:MAX_ASKED]:
-            self._ask((target, 0), self._node.now)
+        node = self._node
+        uid = node.config.pod.uid.encode()
+        targets = [target for target in node.router.addresses if target is not None]
+        for target in sorted(targets)[:MAX_ASKED]:
+            branch = node.key.branch(uid, b"outlook", b"", b"1", host_port(target))
+            self._questions[branch] = target
+            self._ask((branch, 0), node.now)
 
     def heard(self, via: Via) -> bool:
         """A response that belongs to no transaction; whether it answers what we asked."""
-        for target in self._targets():
-            if via.branch == self._branch(target):
-                self._note(via, target)
-                return True
-        return False
+        target = self._questions.get(via.branch)
+        if target is None:
+            return False
+        self._note(via, target)
+        return True
 
-    def _targets(self) -> list[Address]:
-        return [target for target in self._node.router.addresses if target is not None]
-
-    def _branch(self, target: Address) -> bytes:
-        node = self._node
-        return node.key.branch(node.config.pod.uid.encode(), b"outlook", b"", b"1", host_port(target))
-
-    def _ask(self, question: tuple[Address, int], now: float) -> None:
-        target, round_ = question
+    def _ask(self, question: tuple[bytes, int], now: float) -> None:
+        branch, round_ = question
+        target = self._questions[branch]
         if target in self._told:
             return
         node = self._node
-        branch, listener = self._branch(target), node.listener_to(target, 0)
+        listener = node.listener_to(target, 0)
         us, them = node.sent_by[listener], host_port(target)
         node.send_directly(
             b"OPTIONS sip:%b SIP/2.0\r\nVia: SIP/2.0/UDP %b;branch=%b;sf=%04x0000;rport\r\nMax-Forwards: 70\r\n"
@@ -101,4 +102,4 @@ class Outlook:
             listener,
         )
         if round_ < len(AGAIN):
-            node.timers.start(AGAIN[round_], now, lambda _, then: self._ask((target, round_ + 1), then), None)
+            node.timers.start(AGAIN[round_], now, self._ask, (branch, round_ + 1))

@@ -253,11 +253,9 @@ class Fleet:
 
     def _slice_changed(self, event: str, found: Object) -> None:
         metadata = found["metadata"]
-        key = names.owner_of(metadata.get("labels", {}), metadata["namespace"])
-        if key in self.sets:
-            self.queue.add(key)
+        self._again(names.owner_of(metadata.get("labels", {}), metadata["namespace"]))
 
-    def _again(self, key: SetKey) -> None:
+    def _again(self, key: SetKey | None) -> None:
         if key in self.sets:
             self.queue.add(key)
 
