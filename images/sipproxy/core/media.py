@@ -32,8 +32,11 @@ RESEND = 0.25
 """Seconds until a command is sent again; a relay on the same network answers in one or two milliseconds."""
 OFFER_TRIES = 4
 """Commands sent to one relay before a new call is offered to the next."""
-OTHER_TRIES = 32
-"""8 s: a relay that died is back in place long before (DESIGN 3.5)."""
+LATER = 1.0
+"""Seconds between the tries after those: the relay is not slow but gone, and its connection tells when it is back."""
+OTHER_TRIES = 34
+"""31 s: a relay whose node died is back in another pod by then, and a callee repeats its 2xx for 32 s (RFC 3261
+13.3.1.4). A call whose answer no relay has seen has no media."""
 MAX_WAITING = 20_000
 """Commands that wait for an answer; above it a message is refused or passes as it is."""
 
@@ -68,7 +71,7 @@ class MediaLeg:
 class Ask:
     """A command on its way to a relay."""
 
-    __slots__ = ("command", "cookie", "data", "done", "failed", "others", "relay", "tries")
+    __slots__ = ("command", "cookie", "data", "done", "failed", "others", "relay", "sent", "tries")
 
     def __init__(self, relay: Relay, command: str, fields: dict[str, Encodable], cookie: bytes) -> None:
         self.relay = relay
@@ -78,6 +81,9 @@ class Ask:
         self.others: list[Relay] = []
         """Relays that an offer of a new call may go to when this one does not take it."""
         self.tries = 0
+        """Commands sent to this relay."""
+        self.sent = 0
+        """Commands sent to all."""
         self.done: Done = _nothing
         self.failed: Failed = _nothing_failed
 
@@ -228,7 +234,11 @@ class Media:
     def relay_state(self, event: RelayState) -> None:
         """The connection to a relay came up (what waits for it goes at once) or was reset (new calls go elsewhere)."""
         self.relays.state(event.relay, event.up)
-        for ask in [ask for ask in self._asks.values() if ask.relay.address == event.relay]:
+        for ask in list(self._asks.values()):
+            if event.up:
+                ask.relay = self.relays.now(ask.relay)
+            if ask.relay.address != event.relay:
+                continue
             if event.up:
                 self._node.out.append(SendNg(ask.data, ask.relay.address))
             elif ask.others:
@@ -368,20 +378,23 @@ class Media:
     def _try(self, ask: Ask) -> None:
         node = self._node
         ask.tries += 1
+        ask.sent += 1
         node.count["ng_sent"] += 1
         node.out.append(SendNg(ask.data, ask.relay.address))
-        node.timers.start(RESEND, node.now, self._again, (ask, ask.relay, ask.tries))
+        delay = RESEND if ask.tries <= OFFER_TRIES else LATER
+        node.timers.start(delay, node.now, self._again, (ask, ask.sent))
 
-    def _again(self, what: tuple[Ask, Relay, int], now: float) -> None:
-        ask, relay, tries = what
-        if self._asks.get(ask.cookie) is not ask or ask.relay is not relay or ask.tries != tries:
+    def _again(self, what: tuple[Ask, int], now: float) -> None:
+        ask, sent = what
+        if self._asks.get(ask.cookie) is not ask or ask.sent != sent:
             return
         if ask.others and ask.tries >= OFFER_TRIES:
             self._next(ask)
         elif ask.tries >= OTHER_TRIES:
             self._node.count["ng_failed"] += 1
-            self._over(ask)[1](_NO_ROOM, f"relay {relay.pod or relay.address[0]} does not answer")
+            self._over(ask)[1](_NO_ROOM, f"relay {ask.relay.pod or ask.relay.address[0]} does not answer")
         else:
+            ask.relay = self.relays.now(ask.relay)
             self._try(ask)
 
     def _next(self, ask: Ask) -> None:

@@ -99,9 +99,9 @@ class RelayChoice:
             return Relay(address, index, pod)
         return self._static[0] if index == 0 and len(self._static) == 1 else None
 
-    def is_down(self, relay: Relay) -> bool:
-        """Whether the connection to its ng port is broken."""
-        return relay.address in self._down
+    def now(self, relay: Relay) -> Relay:
+        """Where that relay is by the leases that were read last: another pod in its slot has another address."""
+        return self.find(relay.index, relay.address, relay.pod) or relay
 
     def state(self, address: Address, up: bool) -> None:
         """The connection to a relay came up or was reset."""

@@ -199,10 +199,15 @@ class World:
             if action.tag is not None:
                 self._waiting.append(lambda: proxy.feed(events.StoreReply(action.tag, None)))
             return
-        with patch("time.time", lambda: UNIX - START + self.now):
-            replies = [self.store.execute(command) for command in action.commands]
+        replies = [self.ask_store(command) for command in action.commands]
         if action.tag is not None:
             self._waiting.append(lambda: proxy.feed(events.StoreReply(action.tag, replies)))
+
+    def ask_store(self, command: Any) -> Any:
+        """What the store answers, by the world's clock."""
+        assert self.store is not None
+        with patch("time.time", lambda: UNIX - START + self.now):
+            return self.store.execute(command)
 
     def store_down(self) -> None:
         assert self.store is not None

@@ -3,6 +3,9 @@
 import pytest
 
 from sipcore import ng
+from sipcore.lease import LeaseKeeper
+from sipcore.record import Lease
+from sipcore.store import Keys
 from sipproxy.core import actions, events
 
 from .harness import ALICE, BOB, Call, Proxy, World, header, request, response, start_line
@@ -250,12 +253,45 @@ def test_an_answer_waits_for_its_relay_to_come_back(world: World, proxy: Proxy, 
     assert ok.endswith(f"a=relay:{ONE[0]}\r\n".encode())
 
 
-def test_an_answer_that_no_relay_gives_goes_on_and_is_told(world: World, proxy: Proxy, relays: Relays) -> None:
+def test_an_answer_follows_its_relay_to_another_pod(world: World) -> None:
+    """Its node died: another pod has the slot, its name and its index, and another address (DESIGN 4.5)."""
+    lease = Lease(kind="relay", pod="media-0", uid="1", set="media", ordinal=0, address=ONE, capacity=10, ready=True)
+    keeper = LeaseKeeper(Keys("default", "media"), lease)
+
+    def beat(seconds: float) -> None:
+        end = world.now + seconds
+        while world.now < end:
+            keeper.answered(world.ask_store(keeper.heartbeat()), world.now)
+            world.advance(0.5)
+
+    [proxy] = world.cluster(1, media={"pools": ["media"]})
+    relays = Relays(proxy)
+    beat(3)
     invite = invite_with_offer(proxy, relays)
     proxy.take()
-    relays.says[ONE] = "error"
+    relays.says[ONE] = "silent"
+    proxy.hear(response(invite, 200, "OK", body=ANSWER), BOB)
+    for _ in range(12):
+        relays.work()
+        world.advance(1)
+    assert proxy.take() == [], "the caller heard of an answer that no relay has seen"
+    lease.uid, lease.address = "2", TWO
+    beat(3)
+    assert ("answer", TWO) in relays.work()
+    [(ok, _)] = proxy.take()
+    assert ok.endswith(f"a=relay:{TWO[0]}\r\n".encode())
+
+
+@pytest.mark.parametrize(("says", "seconds"), [("error", 0), ("silent", 33)])
+def test_an_answer_that_no_relay_gives_goes_on_and_is_told(
+    world: World, proxy: Proxy, relays: Relays, says: str, seconds: int
+) -> None:
+    invite = invite_with_offer(proxy, relays)
+    proxy.take()
+    relays.says[ONE] = says
     proxy.hear(response(invite, 200, "OK", body=ANSWER), BOB)
     relays.work()
+    world.advance(seconds)
     assert [start_line(d) for d, _ in proxy.take()] == ["SIP/2.0 200 OK"]
     assert len(proxy.logged("media-lost")) == 1
 
