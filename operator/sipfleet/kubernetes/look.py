@@ -64,7 +64,7 @@ async def look_at(fleet: Fleet, state: SetState, resource: Resource) -> Observed
         if name in named:
             memory.named = now
         evict = observe.must_leave(node) or pod["metadata"].get("annotations", {}).get(names.EVICT) == "true"
-        seen = observe.observation(pod, node, memory, states[ordinal], relay, now, evict)
+        seen = observe.observation(pod, node, memory, states[ordinal], relay, now, evict, available=available)
         gone = seen.phase is Phase.TERMINATING and seen.lease is LeaseState.LOST and not observe.node_ready(node)
         slots.append(replace(seen, phase=Phase.DEAD, message="its node does not answer") if gone else seen)
     assert state.status is not None

@@ -214,10 +214,24 @@ def lease_state(
 
 
 def observation(
-    pod: Object, node: Object | None, memory: PodMemory, lease: LeaseState, relay: bool, now: float, evict: bool
+    pod: Object,
+    node: Object | None,
+    memory: PodMemory,
+    lease: LeaseState,
+    relay: bool,
+    now: float,
+    evict: bool,
+    *,
+    available: bool = True,
 ) -> SlotObservation:
-    """One pod as the planner sees it; `now` is Unix time. `memory` is brought up to date."""
+    """One pod as the planner sees it; `now` is Unix time. `memory` is brought up to date.
+
+    A pod whose lease was never in the store, which is `available`, is not found by others: nobody gives it a call.
+    """
     phase, message = phase_of(pod, node)
+    unlisted = available and memory.lease is None
+    if unlisted and memory.serving and phase is Phase.RUNNING:
+        message = "its lease is not in the store yet"
     ready = is_ready(pod)
     signature = (phase.value, ready, memory.serving)
     if signature != memory.signature:
@@ -245,7 +259,7 @@ def observation(
         version=said.version if said is not None else None,
         phase=phase,
         ready=ready,
-        serving=memory.serving,
+        serving=memory.serving and not (unlisted and lease is LeaseState.UNKNOWN),
         lease=lease,
         cordoned=said is not None and said.cordoned and not opened,
         draining=said is not None and said.draining and not opened,

@@ -24,6 +24,7 @@ from sipfleet.kubernetes.observe import (
     unborn,
     unix,
 )
+from sipfleet.plan.slots import serves
 from sipfleet.plan.types import LeaseState, Phase, SlotObservation
 
 from .scenes import NOW, lease, node, pod, view_of
@@ -36,9 +37,10 @@ def seen(
     *,
     relay: bool = True,
     now: float = NOW,
+    available: bool = True,
 ) -> SlotObservation:
     memory = memory or PodMemory("uid-media-0", serving=True, lease=lease())
-    return observation(found or pod(), node(), memory, state, relay, now, False)
+    return observation(found or pod(), node(), memory, state, relay, now, False, available=available)
 
 
 # -- what is kept
@@ -180,6 +182,17 @@ def test_the_ordinal_is_the_number_at_the_end_of_the_name() -> None:
 
 
 # -- leases
+
+
+def test_a_pod_that_the_store_never_named_takes_no_calls_yet() -> None:
+    """It came up before its store: it answers, and nobody finds it."""
+    memory = PodMemory("uid-media-0", serving=True)
+    found = seen(memory=memory, state=LeaseState.UNKNOWN)
+    assert not serves(found)
+    assert found.message == "its lease is not in the store yet"
+    assert serves(seen(memory=memory, state=LeaseState.UNKNOWN, available=False)), "nobody can say"
+    memory.lease = lease()
+    assert serves(seen(memory=memory, state=LeaseState.UNKNOWN)), "a store that lost its memory"
 
 
 def test_a_restarted_containers_second_process_speaks_for_the_pod() -> None:
