@@ -13,6 +13,7 @@ from e2e.harness.fleet import OPERATOR, OPERATORS, POOL, Fleet
 from e2e.harness.kubectl import Object
 from e2e.tests.conftest import NEXT
 from e2e.tests.test_calls_roll import roll, rolled
+from e2e.tests.test_calls_scale import replicas
 from sipfleet.calls import CallGenerator
 
 AWAY = 300.0
@@ -56,6 +57,16 @@ def test_the_operator_hears_of_its_pods_after_a_flush(fleet: Fleet, cluster: Clu
         return bool(found and found[0]["uid"] != killed and found[0]["phase"] == "Serving")
 
     fleet.until(POOL, "another pod seen by the operator", seen, 40)
+
+
+def test_a_manifest_edited_after_a_flush_is_acted_on(fleet: Fleet, cluster: Cluster) -> None:
+    """Kopf's own connections notice too: by themselves they would after 70 s."""
+    cluster.flush_connections()
+    time.sleep(12)
+    fleet.kubectl("scale", f"mediapool/{POOL}", "--replicas=3")
+    fleet.until(POOL, "ordered", lambda status: (status.get("desiredReplicas") or 0) == 3, 15)
+    fleet.kubectl("scale", f"mediapool/{POOL}", "--replicas=2")
+    replicas(fleet, 2)
 
 
 def test_kube_proxy_restarts(fleet: Fleet, outside: Outside, cluster: Cluster) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
@@ -96,16 +97,19 @@ def _watched_socket(where: aiohttp.AddrInfoType) -> socket.socket:
     return made
 
 
+def connector(context: ssl.SSLContext | None) -> aiohttp.TCPConnector:
+    """Connections to an API server, any number: each watch keeps one."""
+    return aiohttp.TCPConnector(ssl=True if context is None else context, limit=0, socket_factory=_watched_socket)
+
+
 class Api:
     """One connection pool to one API server."""
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
         self._configuration = api.configuration
-        # Each watch keeps a connection, and there may be many; workers bound the others.
-        connector = aiohttp.TCPConnector(ssl=api.rest_client.ssl_context, limit=0, socket_factory=_watched_socket)
         # aiohttp's own look at the environment reads ~/.netrc in a thread, for every request.
-        self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**21)
+        self._session = aiohttp.ClientSession(connector=connector(api.rest_client.ssl_context), read_bufsize=2**21)
         self._options = _connection_options(api.configuration)
 
     @classmethod

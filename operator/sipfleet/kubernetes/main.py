@@ -10,13 +10,14 @@ import sys
 import traceback
 from typing import Any, cast
 
+import aiohttp
 import click
 import kopf
 from kopf._core.engines.peering import Identity
 
 from sipfleet.api.common import GROUP, VERSION_NAME
 from sipfleet.kubernetes.avoid import sweep
-from sipfleet.kubernetes.client import Api, ApiError
+from sipfleet.kubernetes.client import Api, ApiError, connector
 from sipfleet.kubernetes.fleet import Fleet
 from sipfleet.kubernetes.leader import Leadership
 from sipfleet.kubernetes.reconcile import reconcile
@@ -150,14 +151,26 @@ async def _warm(fleet: Fleet) -> None:
         await asyncio.sleep(WARM)
 
 
+def _session(found: kopf.ConnectionInfo) -> kopf.AiohttpSession:
+    """Kopf's watches only read, as ours do: its own sessions would notice after 70 s that nobody is there any more."""
+    session = aiohttp.ClientSession(
+        connector=connector(found.as_ssl_context()),
+        headers=found.as_http_headers(),
+        proxy=found.proxy_url,
+        trust_env=found.trust_env,
+    )
+    return kopf.AiohttpSession(server=found.server, default_namespace=found.default_namespace, aiohttp_session=session)
+
+
 def registry(operator: Operator) -> kopf.OperatorRegistry:
     """What Kopf calls: the two kinds, start and end."""
     found = kopf.OperatorRegistry()
     running: list[asyncio.Task[None]] = []
 
     @kopf.on.login(registry=found)
-    def login(**given: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
+    async def login(**given: Any) -> kopf.AiohttpSession | None:
+        found = kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
+        return None if found is None else _session(found)
 
     @kopf.on.startup(registry=found)
     async def startup(settings: kopf.OperatorSettings, **_: object) -> None:
