@@ -130,7 +130,7 @@ class ProxyConfig(_Strict, kw_only=True):
     """Dialogs."""
     flows: bool = False
     """Whether only the proxy where a client's packets arrive can speak to it, as under a Service (docs/decisions/0007).
-    Needs `store` and `internal`."""
+    Needs `store` and `internal`. Listeners that are `advertised` then have another socket beside them."""
     ask_targets: bool = False
     """Whether a proxy that starts asks the targets of its routes, by OPTIONS, under which address they see it. Needs
     `store`, in which it says so."""

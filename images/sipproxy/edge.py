@@ -74,14 +74,26 @@ class Edge:
         self._listeners = [
             sockets.open_udp((one.address, one.port), shared=True, errors=True) for one in config.listeners
         ]
+        self._beside = {
+            number: sockets.open_udp((one.address, 0), errors=True)
+            for number, one in enumerate(config.listeners, len(config.listeners))
+            if config.flows and one.advertised
+        }
+        """By which what nobody holds is spoken to (`sipproxy.core.flows`)."""
+        self._senders = [
+            *self._listeners,
+            *(self._beside.get(number, sock) for number, sock in enumerate(self._listeners, len(self._listeners))),
+        ]
+        """By the number that a `Send` names."""
         self._internal = sockets.open_udp(internal) if internal else None
         self._internal_host = internal[0] if internal else ""
         self._ng: dict[socket.AddressFamily, socket.socket] = {}
         self._peers: dict[Address, socket.socket] = {}
         self._relays = RelayWatch(lambda address, up: self.feed(RelayState(address, up)))
-        self._watches = [sockets.watch(sock) for sock in self._listeners]
-        for number, sock in enumerate(self._listeners):
-            self._loop.add_reader(self._watches[number], self._reader(sock, number))
+        self._watches = []
+        for number, sock in (*enumerate(self._listeners), *self._beside.items()):
+            self._watches.append(sockets.watch(sock))
+            self._loop.add_reader(self._watches[-1], self._reader(sock, number))
         if self._internal is not None:
             self._loop.add_reader(self._internal, self._read_internal, self._internal)
         self.store = (
@@ -196,12 +208,12 @@ class Edge:
                     unanswered.append(action.tag)
         if written and store is not None:
             store.flush()
-        listeners = self._listeners
+        senders = self._senders
         for action in actions:
             kind = type(action)
             if kind is Send:
                 try:
-                    listeners[action.listener].sendto(action.data, action.target)  # type: ignore[union-attr]
+                    senders[action.listener].sendto(action.data, action.target)  # type: ignore[union-attr]
                 except OSError:
                     self._send_again(action)  # type: ignore[arg-type]
             elif kind is not Store:
@@ -212,7 +224,7 @@ class Edge:
             self._loop.call_soon(self.feed, *[StoreReply(tag, None) for tag in unanswered])
 
     def _send_again(self, action: Send) -> None:
-        number = sockets.send(self._listeners[action.listener], action.data, action.target)
+        number = sockets.send(self._senders[action.listener], action.data, action.target)
         if number not in (0, errno.EAGAIN):
             self._loop.call_soon(self.feed, TargetError(action.target, action.listener, action.data))
 
@@ -295,7 +307,7 @@ class Edge:
         if self.store is not None:
             self.store.flush()
             await self.store.close()
-        everything = [*self._listeners, *self._peers.values(), *self._ng.values()]
+        everything = [*self._listeners, *self._beside.values(), *self._peers.values(), *self._ng.values()]
         if self._internal is not None:
             everything.append(self._internal)
         for watch in self._watches:

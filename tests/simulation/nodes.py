@@ -86,6 +86,7 @@ class ProxyNode(Node):
         self.internal: Address = (f"127.0.1.{ordinal + 1}", 5070)
         self.ng: Address = (self.internal[0], 40000)
         self.address: Address = (self.internal[0], 5060) if world.service else CLUSTER
+        self.beside: Address = (self.internal[0], 40001)
         self.selected = False
         self.peak = 0
 
@@ -108,6 +109,8 @@ class ProxyNode(Node):
         self.world.network.listen(self.ng, self.guarded(lambda data, relay: self.feed(events.NgReply(relay, data))))
         if self.world.service is not None:
             self.world.network.listen(self.address, self.guarded(self.receive))
+            beside = self.guarded(lambda data, source: self.feed(events.Datagram(data, source, 1)))
+            self.world.network.listen(self.beside, beside)
             self.world.service.started(self)
         self.feed(events.Timer())
 
@@ -118,6 +121,7 @@ class ProxyNode(Node):
         self.world.network.close(self.ng)
         if self.world.service is not None:
             self.world.network.close(self.address)
+            self.world.network.close(self.beside)
             self.world.service.died(self)
 
     def drain(self, ended: Callable[[], None]) -> None:
@@ -161,10 +165,10 @@ class ProxyNode(Node):
         self.link.flush()
         for action in todo:
             match action:
-                case actions.Send(data, target):
-                    lost = self.guarded(lambda t=target, d=data: self.feed(events.TargetError(t, 0, d)))
+                case actions.Send(data, target, listener):
+                    lost = self.guarded(lambda t=target, n=listener, d=data: self.feed(events.TargetError(t, n, d)))
                     if self.world.service is not None:
-                        self.world.service.leave(self, data, target, lost)
+                        self.world.service.leave(self, data, target, lost, beside=listener > 0)
                     else:
                         network.send(data, CLUSTER, target, lost)
                 case actions.SendHop(data, peer):

@@ -82,24 +82,27 @@ class Service:
         self._back.clear()
         self._opened.clear()
 
-    def leave(self, proxy: ProxyNode, data: bytes, target: Address, refused: Callable[[], None]) -> None:
-        """A packet of a proxy."""
+    def leave(
+        self, proxy: ProxyNode, data: bytes, target: Address, refused: Callable[[], None], *, beside: bool
+    ) -> None:
+        """A packet of a proxy, from its SIP port or from the one `beside`."""
         world = self._world
         now = world.clock.now
-        client = self._back.get((proxy.name, target))
+        client = self._back.get((proxy.name, target)) if not beside else None
         entry = self._entries.get(client) if client is not None else None
         if client is not None and entry is not None and entry[0] is proxy and now - entry[2] <= ASSURED:
             self._entries[client] = proxy, target, now
             world.network.send(data, world.cluster, client, refused)
             return
-        self._opened[proxy.name, target] = now
+        if not beside:
+            self._opened[proxy.name, target] = now
         if target[1] == PHONES and target != world.cluster:
             # It hears only the Service. Its own machine says so, or a NAT before it says nothing.
             self.astray += 1
             if int(target[0].rpartition(".")[2]) % 2:
                 world.clock.after(self._rng.uniform(*world.network.weather.delay), refused)
             return
-        world.network.send(data, proxy.address, target, refused)
+        world.network.send(data, proxy.beside if beside else proxy.address, target, refused)
 
     def _add(self, proxy: ProxyNode) -> None:
         if proxy not in self._endpoints:

@@ -14,6 +14,7 @@ class Send(msgspec.Struct):
     data: bytes
     target: Address
     listener: int
+    """From the number of listeners on: the socket beside one, at the same address with a port of its own (`flows`)."""
 
 
 class SendHop(msgspec.Struct):

@@ -16,6 +16,7 @@ class Datagram(msgspec.Struct):
     data: bytes
     source: Address
     listener: int = 0
+    """Numbered as in `actions.Send`."""
 
 
 class Hop(msgspec.Struct):

@@ -10,6 +10,9 @@ others are told (`flowlog`). So neither noise nor refused requests, however many
 static route is a client as soon as it sends anything of its own accord, and gets requests directly when it has no
 holder: what is configured can be reached by whoever speaks first.
 
+A request for a target that nobody holds leaves from a socket beside the listener's where a Service is in between: the
+conntrack entry that it opens is then none that the target's own packets would need, which come to the listener's port.
+
 Everything is bounded, and a client that was silent for `LIFE` is forgotten.
 """
 
@@ -51,7 +54,8 @@ claim is only made where a client was not held before."""
 MIN_MESSAGE = 16
 """Shorter datagrams are keep-alives (RFC 5626 3.5.1) or noise."""
 ANSWERED = 180.0
-"""Seconds in which a response answers what we sent directly (RFC 3261 timer C); later it says where it arrives."""
+"""Seconds in which a response answers what we sent directly from a listener's own socket (RFC 3261 timer C); later it
+says where it arrives."""
 TICK = 1.0
 NEVER = float("-inf")
 FORGET_EVERY = 10.0
@@ -84,7 +88,10 @@ class Flows:
     def __init__(self, node: Node, peers: Peers) -> None:
         self._node = node
         self._peers = peers
-        numbers = range(len(node.config.listeners))
+        listeners = node.config.listeners
+        numbers = range(len(listeners))
+        self._beside = [len(listeners) if one.advertised else 0 for one in listeners]
+        """How far the socket's number is off that speaks to whom nobody holds; 0 = it is the listener's own."""
         self._mine: list[dict[Address, float]] = [{} for _ in numbers]
         """By listener: clients that we hold -> when their last packet came."""
         self._elsewhere: list[dict[Address, Place]] = [{} for _ in numbers]
@@ -94,7 +101,7 @@ class Flows:
         self._gone: dict[int, float] = {}
         """Holders that are not known to live -> since when."""
         self._direct: dict[Address, float] = {}
-        """Targets that nobody holds -> when we sent a request to them."""
+        """Targets that nobody holds -> when we sent a request to them from a listener's own socket."""
         self._alive: frozenset[int] = frozenset()
         """Living peers at the last tick."""
         self._strangers = Strangers()
@@ -133,7 +140,9 @@ class Flows:
                 return
             if _welcomes(data):
                 self._hold(listener, target)
-        self._directly(data, target, listener)
+            self._node.out.append(Send(data, target, listener))
+            return
+        self.directly(data, target, listener)
 
     def listener_to(self, target: Address, arrived: int) -> int:
         """What `Node.listener_to` is where there are several: the listener that a client knows, before any other."""
@@ -169,6 +178,7 @@ class Flows:
         if other is not None or source in node.router.addresses:
             node.count["flows_moved"] += other is not None and other.holder != node.index
             self._hold(listener, source)
+            self._peers.outlook.shown_up(source)
             return True
         self._welcome(listener, source, 0)
         self._send_parked(listener, source)
@@ -256,14 +266,14 @@ class Flows:
                 self._peers.hand(lease, data, target, listener, hop.EMIT | hops + 1 << hop.HOPS_SHIFT)
             return
         if target in node.router.addresses and data[:8] != b"SIP/2.0 ":
-            self._directly(data, target, listener)
+            self.directly(data, target, listener)
             return
         if place.lost:
             self._ask_strangers(data, target, listener, place.seen)
         if not self._waits(place):
             self._elsewhere[listener].pop(target, None)
             self._guests[listener].pop(target, None)
-            self._directly(data, target, listener)
+            self.directly(data, target, listener)
         elif not self._parked.add((listener, target), data, node.now):
             node.count["flow_dropped"] += 1
         else:
@@ -278,9 +288,12 @@ class Flows:
             return False
         return now - (place.lost or self._gone.setdefault(place.holder, now)) < PATIENCE
 
-    def _directly(self, data: bytes, target: Address, listener: int) -> None:
+    def directly(self, data: bytes, target: Address, listener: int) -> None:
+        """To whom nobody holds, as far as we know."""
         node = self._node
-        if data[:8] != b"SIP/2.0 " and node.now - self._direct.get(target, NEVER) >= TICK:
+        if data[:8] != b"SIP/2.0 " and self._beside[listener]:
+            listener += self._beside[listener]
+        elif data[:8] != b"SIP/2.0 " and node.now - self._direct.get(target, NEVER) >= TICK:
             if self._direct.pop(target, None) is None and len(self._direct) >= MAX_GUESTS:
                 del self._direct[next(iter(self._direct))]
             self._direct[target] = node.now

@@ -104,6 +104,8 @@ class Node:
         """Server transactions that still wait for their final response, or for the ACK of a non-2xx."""
         self.send: Callable[[bytes, Address, int], None] = self.send_directly
         """Data, target, listener. With flows it is theirs (DESIGN 2.2)."""
+        self.ask: Callable[[bytes, Address, int], None] = self.send_directly
+        """The same for what asks a target how it sees us, when we begin: never by way of the target's own packets."""
         self.listener_to: Callable[[Address, int], int] = self.listener_of_family
         """Target, listener where the request arrived -> the listener that it leaves by."""
         self.arrival: Callable[[Address, int], int] = _anywhere

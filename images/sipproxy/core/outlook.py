@@ -28,6 +28,8 @@ class Outlook:
         """Targets that have said how they see us -> when."""
         self._questions: dict[bytes, Address] = {}
         """Branch of what we asked -> target."""
+        self._heard: set[bytes] = set()
+        """Branches that were answered."""
         self.seen_as: list[str] = []
         """`ip:port` under which peers see us, the latest last."""
         self.sources: dict[str, bool] = {}
@@ -78,23 +80,30 @@ class Outlook:
             self._questions[branch] = target
             self._ask((branch, 0), node.now)
 
+    def shown_up(self, target: Address) -> None:
+        """A target that may not have been there when we started has sent something: ask it once more."""
+        for branch, asked in self._questions.items():
+            if asked == target and branch not in self._heard:
+                self._ask((branch, len(AGAIN)), self._node.now)
+
     def heard(self, via: Via) -> bool:
         """A response that belongs to no transaction; whether it answers what we asked."""
         target = self._questions.get(via.branch)
         if target is None:
             return False
+        self._heard.add(via.branch)
         self._note(via, target)
         return True
 
     def _ask(self, question: tuple[bytes, int], now: float) -> None:
         branch, round_ = question
         target = self._questions[branch]
-        if target in self._told:
+        if branch in self._heard:
             return
         node = self._node
         listener = node.listener_to(target, 0)
         us, them = node.sent_by[listener], host_port(target)
-        node.send_directly(
+        node.ask(
             b"OPTIONS sip:%b SIP/2.0\r\nVia: SIP/2.0/UDP %b;branch=%b;sf=%04x0000;rport\r\nMax-Forwards: 70\r\n"
             b"From: <sip:%b>;tag=%b\r\nTo: <sip:%b>\r\nCall-ID: %b\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
             % (them, us, branch, node.index, us, branch[-8:], them, branch),

@@ -55,7 +55,7 @@ class Ownership:
                 raise ConfigError("flows: true given, with `store` and `internal` expected - at `$.flows`")
             self.flows = self.handover.flows = flows = Flows(node, self.peers)
             flows.log = self.peers.beside = FlowLog(node, self.peers, flows)
-            node.send, node.arrival, node.recall = flows.send, flows.arrival, flows.recall
+            node.send, node.ask, node.arrival, node.recall = flows.send, flows.directly, flows.arrival, flows.recall
             if len(node.config.listeners) > 1:
                 node.listener_to = flows.listener_to
         self.requests: Requests
@@ -220,7 +220,8 @@ class Ownership:
 
         All proxies send from the same address, so the error can reach another one's socket.
         """
-        if self.flows is not None and self.flows.lost(event.address, event.listener):
+        arrives = event.listener < len(self._node.config.listeners)
+        if arrives and self.flows is not None and self.flows.lost(event.address, event.listener):
             return
         at = event.data.find(b";branch=") + 8
         branch_id = event.data[at : at + 31]

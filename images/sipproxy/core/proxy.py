@@ -237,7 +237,14 @@ class ProxyCore:
             self._requests.receive(Incoming(data, event.source, event.listener))
 
     def _datagram_of_flow(self, event: Datagram) -> None:
-        if self._flows.arrived(event.data, event.source, event.listener):
+        beside = event.listener - len(self.node.config.listeners)
+        if beside >= 0:
+            # What we asked is answered there; it does not say where the source's own packets arrive.
+            if event.data[:8] == b"SIP/2.0 ":
+                self._datagram(Datagram(event.data, event.source, beside))
+            else:
+                self.node.count["ignored"] += 1
+        elif self._flows.arrived(event.data, event.source, event.listener):
             self._datagram(event)
 
     def _hop(self, event: Hop) -> None:

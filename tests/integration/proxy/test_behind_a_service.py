@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from sipfleet.calls import CallGenerator, CallPlan, Report
 from sipfleet.calls.cdr import RedisCdrs
 from tests.integration.peers.netns import Namespace
-from tests.integration.proxy.node import DOMAINS, OFFICE, SERVICE, Node, Pod
+from tests.integration.proxy.node import DOMAINS, HOME, OFFICE, SERVICE, Node, Pod
+from tests.unit.proxy.harness import header, request
 
 CALLS = 12
 """At once, from each of the two places."""
@@ -147,3 +149,31 @@ def test_without_flows_calls_are_lost(node: Node) -> None:
     with node:
         reports = asyncio.run(calls_during(node, kill_two, GIVE_UP / 64))
     assert sum(sum(report.reasons().values()) for report in reports) > 0
+
+
+def phone(place: Namespace, address: str, port: int) -> socket.socket:
+    with place.inside():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((address, port))
+    sock.settimeout(5)
+    return sock
+
+
+@pytest.mark.parametrize("node", [True], indirect=True)
+def test_a_target_that_is_spoken_to_first_is_seen_under_its_own_port_afterwards(node: Node) -> None:
+    """What leaves before the target's own packets have come must not take the place of their conntrack entry."""
+    port = DOMAINS["home.test"]
+    with node, phone(node.home, HOME, 5060) as caller, phone(node.office, OFFICE, port) as target:
+        node.endpoints(node.pods[0])
+        caller.sendto(request("INVITE", "sip:echo@home.test", source=(HOME, 5060)), (SERVICE, 5060))
+        invite, seen = target.recvfrom(4096)
+        assert invite.startswith(b"INVITE sip:echo@")
+        assert seen[0] != SERVICE, "nobody held it, so the packet cannot come from the Service's address"
+        options = request("OPTIONS", "sip:home.test", branch="own", call_id="own", source=(OFFICE, port))
+        target.sendto(options, (SERVICE, 5060))
+        while True:
+            answer, source = target.recvfrom(4096)
+            if answer.startswith(b"SIP/2.0 "):
+                break
+        assert source == (SERVICE, 5060)
+        assert f"rport={port}" in header(answer, "Via")[0]

@@ -9,7 +9,20 @@ import pytest
 from sipcore.errors import ConfigError
 from sipproxy.core import actions, events, hop
 from sipproxy.core.flows import ANSWERED, LIFE, MAX_GUESTS, NEW_A_SECOND, PATIENCE
-from tests.unit.proxy.harness import ALICE, BOB, CAROL, KEY, Address, Call, Proxy, World, request, response, start_line
+from tests.unit.proxy.harness import (
+    ALICE,
+    BOB,
+    CAROL,
+    CLUSTER,
+    KEY,
+    Address,
+    Call,
+    Proxy,
+    World,
+    request,
+    response,
+    start_line,
+)
 
 PING = b"\r\n\r\n"
 UNROUTED: dict[str, Any] = {"routes": []}
@@ -424,6 +437,79 @@ def test_a_late_response_of_a_target_is_no_answer_to_what_was_sent_directly(worl
     world.advance(10)
     two.hear(response(call.at_bob, 200, "OK"), BOB)
     assert two.core.node.arrival(BOB, 0) == two.core.node.index
+
+
+# -- behind a Service: what nobody holds is spoken to from a socket beside
+
+BESIDE = 1
+"""Of one listener."""
+BEHIND: dict[str, Any] = {
+    "listeners": [{"address": CLUSTER[0], "port": CLUSTER[1], "advertised": "198.51.100.10"}],
+    "flows": True,
+}
+
+
+def asked(proxy: Proxy, method: str = "INVITE") -> actions.Send:
+    """The request that this proxy sent to Bob last."""
+    return next(s for s in reversed(proxy.sent) if s.target == BOB and s.data.startswith(method.encode()))
+
+
+def test_a_target_that_nobody_holds_is_asked_from_beside_and_answers_there(world: World) -> None:
+    one, _ = world.cluster(2, **BEHIND)
+    one.hear(request("INVITE"), ALICE)
+    assert asked(one).listener == BESIDE
+    for status in (180, 200):
+        one.feed(events.Datagram(response(asked(one).data, status), BOB, BESIDE))
+        world.settle()
+    assert [line.split()[1] for line in heard(one, ALICE)] == ["100", "180", "200"]
+    assert all(s.listener == 0 for s in one.sent if s.target == ALICE)
+    assert one.core.node.arrival(BOB, 0) == 0, "that does not say where Bob's own packets arrive"
+
+
+def test_once_its_own_packets_come_it_is_answered_from_where_they_arrive(world: World) -> None:
+    one, _ = world.cluster(2, **BEHIND)
+    call = Call(one)
+    one.feed(events.Datagram(call.from_bob("BYE", 7), BOB, 0))
+    world.settle()
+    one.hear(response(next(s.data for s in one.sent if s.data.startswith(b"BYE")), 200), ALICE)
+    assert one.sent[-1].target == BOB
+    assert one.sent[-1].listener == 0
+    assert one.core.node.arrival(BOB, 0) == one.core.node.index
+
+
+def test_requests_that_come_to_the_socket_beside_are_not_for_us(world: World) -> None:
+    one, _ = world.cluster(2, **BEHIND)
+    one.feed(events.Datagram(request("OPTIONS", "sip:example.com", source=BOB), BOB, BESIDE))
+    one.feed(events.Datagram(PING, BOB, BESIDE))
+    world.settle()
+    assert one.sent == []
+    assert one.count["ignored"] == 2
+
+
+def test_an_error_at_the_socket_beside_says_nothing_of_the_target_s_own_way(world: World) -> None:
+    one, _ = world.cluster(2, **BEHIND)
+    one.hear(request("INVITE"), ALICE)
+    one.feed(events.TargetError(BOB, BESIDE, asked(one).data))
+    world.settle()
+    assert [line.split()[1] for line in heard(one, ALICE)] == ["100", "500"]
+    assert one.count["flows_lost"] == 0
+
+
+def test_a_target_that_was_away_when_we_started_is_asked_how_it_sees_us_when_it_shows_up(world: World) -> None:
+    one, _ = world.cluster(2, ask_targets=True, **BEHIND)
+    world.advance(60)
+    quiet(one)
+    one.hear(PING, BOB)
+    question = asked(one, "OPTIONS")
+    assert question.listener == BESIDE
+    seen = response(question.data, 200).replace(b";rport\r\n", b";rport=4711;received=198.51.100.21\r\n", 1)
+    one.feed(events.Datagram(seen, BOB, BESIDE))
+    world.advance(1.1)
+    assert one.core._ownership.peers.outlook.seen_as == ["198.51.100.21:4711"]
+    quiet(one)
+    world.advance(LIFE + 20)
+    one.hear(PING, BOB)
+    assert heard(one, BOB) == []
 
 
 # -- bounds

@@ -34,6 +34,7 @@ def place(kind: str, revision: str, store: str, advertised: str) -> render.Place
         store=store,
         key_file=KEY_FILE,
         own_flows=True,
+        ask_targets=True,
     )
 
 
@@ -48,14 +49,12 @@ def revision_config(
     """The configuration file of a revision's pods; `advertised` is the cluster's SIP address, empty where each pod has
     its own.
 
-    Behind a Service a pod can only answer, and asks nobody how it is seen; on host network its own address is the one
-    that the world knows.
+    Behind a Service the world knows one address for all; on host network each pod's own.
     """
     behind_service = exposure != "hostNetwork"
     where = replace(
         place(made_of.kind, revision, store, advertised),
         translated=behind_service,
-        ask_targets=not behind_service,
         slots_file=SLOTS_FILE if behind_service and isinstance(made_of, MediaPool) else "",
     )
     if isinstance(made_of, SipCluster):
