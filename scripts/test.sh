@@ -1,9 +1,10 @@
 #!/bin/sh
 # scripts/test.sh [pytest arguments]: lint, then every test, with coverage. Arguments narrow the tests and leave lint out.
 #
-# Integration tests mostly wait, for calls to end; the others compute. So the others run beside them, with a lower
-# priority, and after them the integration tests that have network namespaces of their own. What runs beside is printed
-# when the integration tests have ended.
+# Integration tests mostly wait, for calls to end; the others compute. So they run in three streams: integration tests
+# of whole clusters, printed as they go; integration tests of proxies, relays and calls, in a network namespace so that
+# no address is another stream's too; and beside both, with a lower priority, the tests that compute. What the last two
+# print comes when the first has ended.
 . "$(dirname -- "$0")/lib.sh"
 scripts/setup.sh test
 
@@ -12,50 +13,42 @@ if [ $# -gt 0 ]; then exec "$VENV/bin/python" -m pytest "$@"; fi
 scripts/lint.sh
 
 rm -f .coverage .coverage.*
-printed=$(mktemp)
-beside=
-# What runs beside may have ended by itself meanwhile: then there is nobody to kill, and the exit status stays.
-trap 'rm -f "$printed"; [ -z "$beside" ] || kill "$beside" 2>/dev/null || true' EXIT
+printed=$(mktemp -d)
+apart= computing=
+# They may have ended by themselves meanwhile: then there is nobody to kill, and the exit status stays.
+trap 'rm -rf "$printed"; for one in $apart $computing; do kill "$one" 2>/dev/null || true; done' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-IN_NAMESPACES="tests/integration/proxy/test_behind_a_service.py tests/integration/relay/test_behind_a_service.py"
+APART="tests/integration/calls tests/integration/proxy tests/integration/relay"
 without=
-for path in $IN_NAMESPACES; do without="$without --ignore=$path"; done
+for path in $APART; do without="$without --ignore=$path"; done
 
-run_beside() {
-    running=
-    trap 'kill "$running" 2>/dev/null; exit 143' TERM
-    failed=0
-    say "unit, property and simulation tests"
-    COVERAGE_FILE=.coverage.computing nice -n 19 "$VENV/bin/python" -m pytest -q --ignore=tests/integration \
-        --cov --cov-report= -p no:cacheprovider &
-    running=$!
-    wait "$running" || failed=$?
-    say "integration tests in network namespaces"
-    # shellcheck disable=SC2086 # they are several
-    COVERAGE_FILE=.coverage.namespaces "$VENV/bin/python" -m pytest -q $IN_NAMESPACES \
-        --cov --cov-report= --durations=5 -p no:cacheprovider &
-    running=$!
-    wait "$running" || failed=$?
-    return "$failed"
-}
+say "tests in three streams"
+# shellcheck disable=SC2016,SC2086 # the inner shell expands its own arguments; they are several
+COVERAGE_FILE=.coverage.apart unshare --net -- sh -c 'ip link set lo up && exec "$@"' sh \
+    "$VENV/bin/python" -m pytest -q $APART --cov --cov-report= --durations=10 -p no:cacheprovider \
+    >"$printed/apart" 2>&1 </dev/null &
+apart=$!
+COVERAGE_FILE=.coverage.computing nice -n 19 "$VENV/bin/python" -m pytest -q --ignore=tests/integration \
+    --cov --cov-report= --durations=10 -p no:cacheprovider >"$printed/computing" 2>&1 </dev/null &
+computing=$!
 
-say "integration tests; unit, property and simulation tests beside them"
-run_beside >"$printed" 2>&1 </dev/null &
-beside=$!
-status=0
+failed=
 # shellcheck disable=SC2086 # they are several
 COVERAGE_FILE=.coverage.integration "$VENV/bin/python" -m pytest tests/integration $without \
-    --cov --cov-report= --durations=10 || status=$?
-beside_status=0
-wait "$beside" || beside_status=$?
-beside=
+    --cov --cov-report= --durations=10 || failed="integration (pytest status $?)"
+wait "$apart" || failed="$failed proxy, relay and calls (pytest status $?)"
+apart=
+say "integration tests of proxies, relays and calls"
+cat "$printed/apart"
+wait "$computing" || failed="$failed unit, property or simulation (pytest status $?)"
+computing=
+say "unit, property and simulation tests"
+cat "$printed/computing"
 
-cat "$printed"
 say "coverage, of what ran inside pytest"
 "$VENV/bin/coverage" combine --quiet
 "$VENV/bin/coverage" report
-[ "$status" = 0 ] || die "integration tests failed (pytest status $status; 5: nothing collected)"
-[ "$beside_status" = 0 ] || die "tests beside them failed (pytest status $beside_status; 5: nothing collected)"
+[ -z "$failed" ] || die "tests failed: $failed (5: nothing collected)"
 say "all tests passed"
