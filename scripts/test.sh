@@ -3,8 +3,8 @@
 #
 # Integration tests mostly wait, for calls to end; the others compute. So they run in three streams: integration tests
 # of whole clusters, printed as they go; integration tests of proxies, relays and calls, in a network namespace so that
-# no address is another stream's too; and beside both, with a lower priority, the tests that compute. What the last two
-# print comes when the first has ended.
+# no address is another stream's too, and then property tests; and beside both, with a lower priority, the other tests
+# that compute. What the last two print comes when the first has ended.
 . "$(dirname -- "$0")/lib.sh"
 scripts/setup.sh test
 
@@ -25,12 +25,25 @@ without=
 for path in $APART; do without="$without --ignore=$path"; done
 
 say "tests in three streams"
-# shellcheck disable=SC2016,SC2086 # the inner shell expands its own arguments; they are several
-COVERAGE_FILE=.coverage.apart unshare --net -- sh -c 'ip link set lo up && exec "$@"' sh \
-    "$VENV/bin/python" -m pytest -q $APART --cov --cov-report= --durations=10 -p no:cacheprovider \
-    >"$printed/apart" 2>&1 </dev/null &
+apart() {
+    running=
+    trap 'kill "$running" 2>/dev/null; exit 143' TERM
+    failed=0
+    # shellcheck disable=SC2016,SC2086 # the inner shell expands its own arguments; they are several
+    COVERAGE_FILE=.coverage.apart unshare --net -- sh -c 'ip link set lo up && exec "$@"' sh \
+        "$VENV/bin/python" -m pytest -q $APART --cov --cov-report= --durations=10 -p no:cacheprovider &
+    running=$!
+    wait "$running" || failed=$?
+    COVERAGE_FILE=.coverage.property nice -n 19 "$VENV/bin/python" -m pytest -q tests/property \
+        --cov --cov-report= --durations=10 -p no:cacheprovider &
+    running=$!
+    wait "$running" || failed=$?
+    return "$failed"
+}
+apart >"$printed/apart" 2>&1 </dev/null &
 apart=$!
-COVERAGE_FILE=.coverage.computing nice -n 19 "$VENV/bin/python" -m pytest -q --ignore=tests/integration \
+COVERAGE_FILE=.coverage.computing nice -n 19 "$VENV/bin/python" -m pytest -q \
+    --ignore=tests/integration --ignore=tests/property \
     --cov --cov-report= --durations=10 -p no:cacheprovider >"$printed/computing" 2>&1 </dev/null &
 computing=$!
 
@@ -38,13 +51,13 @@ failed=
 # shellcheck disable=SC2086 # they are several
 COVERAGE_FILE=.coverage.integration "$VENV/bin/python" -m pytest tests/integration $without \
     --cov --cov-report= --durations=10 || failed="integration (pytest status $?)"
-wait "$apart" || failed="$failed proxy, relay and calls (pytest status $?)"
+wait "$apart" || failed="$failed proxy, relay, calls or property (pytest status $?)"
 apart=
-say "integration tests of proxies, relays and calls"
+say "integration tests of proxies, relays and calls; property tests"
 cat "$printed/apart"
-wait "$computing" || failed="$failed unit, property or simulation (pytest status $?)"
+wait "$computing" || failed="$failed unit or simulation (pytest status $?)"
 computing=
-say "unit, property and simulation tests"
+say "unit and simulation tests"
 cat "$printed/computing"
 
 say "coverage, of what ran inside pytest"

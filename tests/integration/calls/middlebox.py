@@ -82,6 +82,7 @@ class MiddleBox:
         self._sip = _udp(self.address)
         self._legs: dict[int, dict[str, Leg]] = {}
         self._elsewhere: socket.socket | None = None
+        self._unread: list[socket.socket] = []
         self._held: collections.deque[tuple[float, socket.socket, bytes, Address]] = collections.deque()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._sip, selectors.EVENT_READ, self._sip_readable)
@@ -99,6 +100,8 @@ class MiddleBox:
         for key in list(self._selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
         self._selector.close()
+        for sock in self._unread:
+            sock.close()
         if self._elsewhere is not None:
             self._elsewhere.close()
 
@@ -178,7 +181,7 @@ class MiddleBox:
             return body
         legs = self._legs.get(number)
         if legs is None:
-            legs = {side: Leg(_udp((self.address[0], 0))) for side in (TO_CALLER, TO_CALLEE)}
+            legs = {side: Leg(self._pair()) for side in (TO_CALLER, TO_CALLEE)}
             self._legs[number] = legs
             for side, leg in legs.items():
                 self._selector.register(leg.socket, selectors.EVENT_READ, self._relay(number, side))
@@ -187,6 +190,16 @@ class MiddleBox:
         host, port = other.socket.getsockname()
         body = re.sub(rb"c=IN IP4 \S+", b"c=IN IP4 " + host.encode(), body)
         return re.sub(rb"m=audio \d+", b"m=audio %d" % port, body)
+
+    def _pair(self) -> socket.socket:
+        """A socket for RTP. The next port, where RTCP goes, is no other call's: nobody reads it."""
+        while True:
+            rtp = _udp((self.address[0], 0))
+            host, port = rtp.getsockname()
+            with contextlib.suppress(OSError, OverflowError):
+                self._unread.append(_udp((host, port + 1)))
+                return rtp
+            rtp.close()
 
     def _relay(self, number: int, faces: str):  # type: ignore[no-untyped-def]
         """Packets that come in on the leg which faces one side go out to the other."""

@@ -70,6 +70,7 @@ def calls() -> dict[int, CallResult]:
 
 
 def test_every_fault_is_reported_and_nothing_else(calls: dict[int, CallResult]) -> None:
+    print({number: call.detail for number, call in calls.items()})
     assert {number: call.reason for number, call in calls.items() if call.reason is not None} == {
         1: Reason.REJECTED,
         2: Reason.NOT_ANSWERED,
