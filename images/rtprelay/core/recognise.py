@@ -14,8 +14,8 @@ from rtprelay.core.model import Leg, Port
 from sipcore.rtp import is_rtp, rtcp_sender
 
 MOVE_SECONDS = 0.1
-"""A leg moves no more often. While a node's entries are flushed one that was just made may go too, so the same party can
-turn up at a second port milliseconds after the first: what it says until it may move again is not heard."""
+"""A leg moves no more often. While a node's entries are flushed one that was just made may go too, so the same party
+can turn up at a second port milliseconds after the first: what it says until it may move again is not heard."""
 
 
 def continued(port: Port, source: Source, data: bytes, now: float) -> list[Leg]:
