@@ -25,7 +25,7 @@ without=
 for path in $APART; do without="$without --ignore=$path"; done
 
 say "tests in three streams"
-apart() {
+run_apart() {
     running=
     trap 'kill "$running" 2>/dev/null; exit 143' TERM
     failed=0
@@ -40,7 +40,7 @@ apart() {
     wait "$running" || failed=$?
     return "$failed"
 }
-apart >"$printed/apart" 2>&1 </dev/null &
+run_apart >"$printed/apart" 2>&1 </dev/null &
 apart=$!
 COVERAGE_FILE=.coverage.computing nice -n 19 "$VENV/bin/python" -m pytest -q \
     --ignore=tests/integration --ignore=tests/property \

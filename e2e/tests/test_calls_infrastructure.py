@@ -16,6 +16,9 @@ from e2e.tests.test_calls_roll import roll, rolled
 from e2e.tests.test_calls_scale import replicas
 from sipfleet.calls import CallGenerator
 
+NOTICED = 12.0
+"""Seconds from a flush until the operator knows that its watches are dead: 11 (client.KEEPALIVE) and a little. What
+happens later is told by the next watch; what happens at once is found by the list before it, which proves less."""
 AWAY = 300.0
 """Seconds without an operator: the pods do not depend on it."""
 
@@ -45,9 +48,7 @@ def test_conntrack_is_flushed_on_all_nodes(fleet: Fleet, outside: Outside, clust
 def test_the_operator_hears_of_its_pods_after_a_flush(fleet: Fleet, cluster: Cluster) -> None:
     """A watch only reads: without keepalives it would be deaf until the API server ends it, five minutes later."""
     cluster.flush_connections()
-    # A dead watch is noticed after 11 s (client.KEEPALIVE). A pod that is killed later is told by the next watch; one
-    # that is killed now would be found by the list before it, which proves less.
-    time.sleep(12)
+    time.sleep(NOTICED)
     victim = fleet.busiest(POOL)
     killed = fleet.kubectl.get(f"pod/{victim}")["metadata"]["uid"]
     fleet.kubectl("delete", "pod", victim, "--grace-period=0", "--force")
@@ -62,7 +63,7 @@ def test_the_operator_hears_of_its_pods_after_a_flush(fleet: Fleet, cluster: Clu
 def test_a_manifest_edited_after_a_flush_is_acted_on(fleet: Fleet, cluster: Cluster) -> None:
     """Kopf's own connections notice too: by themselves they would after 70 s."""
     cluster.flush_connections()
-    time.sleep(12)
+    time.sleep(NOTICED)
     fleet.kubectl("scale", f"mediapool/{POOL}", "--replicas=3")
     fleet.until(POOL, "ordered", lambda status: (status.get("desiredReplicas") or 0) == 3, 15)
     fleet.kubectl("scale", f"mediapool/{POOL}", "--replicas=2")

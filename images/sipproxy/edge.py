@@ -212,9 +212,10 @@ class Edge:
         for action in actions:
             kind = type(action)
             if kind is Send:
+                # mypy does not see that `kind` says what `action` is.
                 try:
                     senders[action.listener].sendto(action.data, action.target)  # type: ignore[union-attr]
-                except OSError:
+                except OSError:  # an ICMP error of an earlier datagram may have been in the way
                     self._send_again(action)  # type: ignore[arg-type]
             elif kind is not Store:
                 _DO[kind](self, action)

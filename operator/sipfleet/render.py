@@ -41,7 +41,7 @@ class Place:
     own_flows: bool = False
     """A proxy here can speak to a client only where that client's packets arrive (DESIGN 2.2)."""
     ask_targets: bool = False
-    """A proxy here may ask targets how they see it (DESIGN 6): no conntrack entry of its own is in anybody's way."""
+    """A proxy that starts here asks the targets of its routes how they see it (DESIGN 6)."""
     translated: bool = False
     """The address that the world knows is translated on the way, so a relay here can only answer
     (docs/decisions/0007)."""

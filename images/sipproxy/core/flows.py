@@ -291,9 +291,11 @@ class Flows:
     def directly(self, data: bytes, target: Address, listener: int) -> None:
         """To whom nobody holds, as far as we know."""
         node = self._node
-        if data[:8] != b"SIP/2.0 " and self._beside[listener]:
+        if data[:8] == b"SIP/2.0 ":
+            pass  # whoever waits for it asked us at the listener's own socket
+        elif self._beside[listener]:
             listener += self._beside[listener]
-        elif data[:8] != b"SIP/2.0 " and node.now - self._direct.get(target, NEVER) >= TICK:
+        elif node.now - self._direct.get(target, NEVER) >= TICK:
             if self._direct.pop(target, None) is None and len(self._direct) >= MAX_GUESTS:
                 del self._direct[next(iter(self._direct))]
             self._direct[target] = node.now

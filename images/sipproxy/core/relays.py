@@ -100,8 +100,10 @@ class RelayChoice:
         return self._static[0] if index == 0 and len(self._static) == 1 else None
 
     def now(self, relay: Relay) -> Relay:
-        """Where that relay is by the leases that were read last: another pod in its slot has another address."""
-        return self.find(relay.index, relay.address, relay.pod) or relay
+        """Where that relay is by the leases that were read last: another pod in its slot has another address. It is the
+        same object while it is the same place."""
+        found = self.find(relay.index, relay.address, relay.pod)
+        return relay if found is None or found == relay else found
 
     def state(self, address: Address, up: bool) -> None:
         """The connection to a relay came up or was reset."""

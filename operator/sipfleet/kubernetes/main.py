@@ -151,15 +151,15 @@ async def _warm(fleet: Fleet) -> None:
         await asyncio.sleep(WARM)
 
 
-def _session(found: kopf.ConnectionInfo) -> kopf.AiohttpSession:
+def _session(info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
     """Kopf's watches only read, as ours do: its own sessions would notice after 70 s that nobody is there any more."""
     session = aiohttp.ClientSession(
-        connector=connector(found.as_ssl_context()),
-        headers=found.as_http_headers(),
-        proxy=found.proxy_url,
-        trust_env=found.trust_env,
+        connector=connector(info.as_ssl_context()),
+        headers=info.as_http_headers(),
+        proxy=info.proxy_url,
+        trust_env=info.trust_env,
     )
-    return kopf.AiohttpSession(server=found.server, default_namespace=found.default_namespace, aiohttp_session=session)
+    return kopf.AiohttpSession(server=info.server, default_namespace=info.default_namespace, aiohttp_session=session)
 
 
 def registry(operator: Operator) -> kopf.OperatorRegistry:
@@ -169,8 +169,8 @@ def registry(operator: Operator) -> kopf.OperatorRegistry:
 
     @kopf.on.login(registry=found)
     async def login(**given: Any) -> kopf.AiohttpSession | None:
-        found = kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
-        return None if found is None else _session(found)
+        info = kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
+        return None if info is None else _session(info)
 
     @kopf.on.startup(registry=found)
     async def startup(settings: kopf.OperatorSettings, **_: object) -> None:

@@ -1,8 +1,8 @@
 """What a set's proxies have seen of the world, as conditions (DESIGN 6): `EgressAddress` and `SourceAddressPreserved`.
 
-A proxy looks at each new call, and on host network asks the targets of its routes when it starts: its lease says under
-which addresses targets see it, and which addresses requests come from. Targets and callers inside the pod network prove
-nothing of what is outside. Pure: nothing is asked here.
+A proxy asks the targets of its routes when it starts, and looks at each new call: its lease says under which addresses
+targets see it, and which addresses requests come from. Targets and callers inside the pod network prove nothing of what
+is outside. Pure: nothing is asked here.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ class MiddleBox:
         while True:
             rtp = _udp((self.address[0], 0))
             host, port = rtp.getsockname()
-            with contextlib.suppress(OSError, OverflowError):
+            with contextlib.suppress(OSError, OverflowError):  # the next port is taken, or beyond 65535: another pair
                 self._unread.append(_udp((host, port + 1)))
                 return rtp
             rtp.close()

@@ -70,7 +70,7 @@ def calls() -> dict[int, CallResult]:
 
 
 def test_every_fault_is_reported_and_nothing_else(calls: dict[int, CallResult]) -> None:
-    print({number: call.detail for number, call in calls.items()})
+    details = {number: call.detail for number, call in calls.items()}
     assert {number: call.reason for number, call in calls.items() if call.reason is not None} == {
         1: Reason.REJECTED,
         2: Reason.NOT_ANSWERED,
@@ -86,7 +86,7 @@ def test_every_fault_is_reported_and_nothing_else(calls: dict[int, CallResult]) 
         14: Reason.FOREIGN_AUDIO,
         15: Reason.FOREIGN_AUDIO,
         16: Reason.REVERSED_AUDIO,
-    }
+    }, details
 
 
 def test_half_of_the_calls_are_ended_by_each_side(calls: dict[int, CallResult]) -> None:
