@@ -283,9 +283,9 @@ class RelayNode(Node):
         for action in todo:
             match action:
                 case relay_events.OpenPort(handle, address, number):
-                    self.ports[handle] = (address, number)
+                    self.ports[handle] = (address, number or 60_000 + handle)
                     ear = self.guarded(lambda data, source, h=handle: self.packet(h, data, source))
-                    network.listen((address, number), ear)
+                    network.listen(self.ports[handle], ear)
                 case relay_events.ClosePort(handle):
                     network.close(self.ports.pop(handle))
                 case relay_events.SendNg(data, target):

@@ -75,7 +75,10 @@ class SendPacket(msgspec.Struct):
 
 
 class OpenPort(msgspec.Struct):
-    """Bind a UDP socket; answer `PortFailed` when that cannot be done, before anything else is fed."""
+    """Bind a UDP socket; answer `PortFailed` when that cannot be done, before anything else is fed.
+
+    Number 0 is any that is free.
+    """
 
     handle: int
     address: str

@@ -76,9 +76,20 @@ class Matcher:
         stream = port.routes.get(source)
         if stream is not None and stream.count(data, now):
             return data, stream.out, stream.target
+        if handle != port.handle and not self._answers(port, source):
+            return self._drop("unknown")
         if port.rtcp or is_rtcp(data):
             return self._rtcp(data, port, source, now)
         return self._slow(data, port, source, now)
+
+    def _answers(self, port: Port, source: Source) -> bool:
+        """Something came to the socket beside: whether from one that we spoke to from there; it goes on that way."""
+        leg = port.learnt.get(source) or port.exact.get(source)
+        gate = None if leg is None else leg.rtcp_gate if port.rtcp else leg.gate
+        if gate is None or gate.unheard != source:
+            return False
+        gate.answered = source
+        return True
 
     def _slow(self, data: bytes, port: Port, source: Source, now: float) -> Forward | None:
         leg = port.learnt.get(source)
@@ -171,7 +182,7 @@ class Matcher:
             return self._drop("payload")
         if not self._may_go(peer.gate, peer.target, now):
             return self._drop("unheard")
-        return data, peer.pair.rtp.handle, peer.target
+        return data, peer.pair.rtp.socket(peer.gate, peer.target), peer.target
 
     def _may_go(self, gate: Gate, target: Source, now: float) -> bool:
         return self._speak_first or gate.ask(target, now)
@@ -265,7 +276,7 @@ class Matcher:
         out, gate = peer.rtcp_way
         if not self._may_go(gate, target, now):
             return self._drop("unheard")
-        return data, out.handle, target
+        return data, out.socket(gate, target), target
 
     def _rtcp_leg(self, data: bytes, port: Port, source: Source) -> Leg | None:
         """By RTP's learnt source, by what was signalled, or the only leg whose stream this party sends. That a leg is
@@ -384,10 +395,10 @@ class Matcher:
             port.routes.pop(source, None)
             self._uncouple(port)
             return
-        stream, out = leg.stream, peer.pair.rtp
-        if port.coupled is out and stream.target == target and stream.out == out.handle:
+        stream, out = leg.stream, peer.pair.rtp.socket(peer.gate, target)
+        if port.coupled is peer.pair.rtp and stream.target == target and stream.out == out:
             return
-        stream.out, stream.target = out.handle, target
+        stream.out, stream.target = out, target
         port.routes[source] = stream
         self._couple(leg, peer)
 

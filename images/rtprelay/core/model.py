@@ -74,6 +74,7 @@ class Port:
     """One UDP socket of ours. Its tables are the core's; the packet path only reads `routes`."""
 
     __slots__ = (
+        "beside",
         "by_ip",
         "coupled",
         "exact",
@@ -92,6 +93,8 @@ class Port:
 
     def __init__(self, handle: int, interface: Interface, number: int, rtcp: bool) -> None:
         self.handle = handle
+        self.beside = handle
+        """Handle of the socket beside, where there is one: for what leaves before anything came (`gate`)."""
         self.interface = interface
         self.number = number
         self.rtcp = rtcp
@@ -112,6 +115,10 @@ class Port:
         """Sources of calls that ended."""
         self.strangers: dict[Source, tuple[float, float]] = {}
         """Sources that belong to no leg: when first and last heard, seconds."""
+
+    def socket(self, gate: Gate, target: Source) -> int:
+        """Handle that packets to this address, whose gate this is, leave from."""
+        return self.handle if gate.at_port(target) else self.beside
 
 
 class Pair(msgspec.Struct, eq=False):

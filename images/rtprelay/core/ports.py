@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import gcd
 from random import Random
 
@@ -82,10 +82,14 @@ def parse_interface(text: str) -> Interface:
 
 
 class Handles:
-    """All ports by handle; the edge's sockets are kept under the same numbers."""
+    """All ports by handle; the edge's sockets are kept under the same numbers.
 
-    def __init__(self) -> None:
+    With `beside` each port gets a second socket, of a number that the kernel chooses (`Port.beside`).
+    """
+
+    def __init__(self, *, beside: bool = False) -> None:
         self.ports: dict[int, Port] = {}
+        self._beside = beside
         self._last = 0
 
     def open(self, interface: Interface, number: int, rtcp: bool, actions: list[Action]) -> Port:
@@ -94,12 +98,22 @@ class Handles:
         actions.append(OpenPort(port.handle, interface.address, number))
         return port
 
+    def open_beside(self, pairs: Iterable[Pair], actions: list[Action]) -> None:
+        """Give ports their second sockets, after all that need a certain number: the kernel may choose one of these."""
+        if not self._beside:
+            return
+        for port in (port for pair in pairs for port in (pair.rtp, pair.rtcp)):
+            self._last += 1
+            port.beside = self._last
+            self.ports[port.beside] = port
+            actions.append(OpenPort(port.beside, port.interface.address, 0))
+
     def open_pair(self, interface: Interface, number: int, actions: list[Action]) -> Pair:
         rtp = self.open(interface, number, False, actions)
         return Pair(rtp, self.open(interface, number + 1, True, actions))
 
     def close_pair(self, pair: Pair, actions: list[Action]) -> None:
-        handles = (pair.rtp.handle, pair.rtcp.handle)
+        handles = (pair.rtp.handle, pair.rtp.beside, pair.rtcp.handle, pair.rtcp.beside)
         actions += [ClosePort(handle) for handle in handles if self.ports.pop(handle, None) is not None]
 
 
@@ -135,11 +149,14 @@ class RangePool:
         scarce = now < self._scan_at and len(self._stock) >= STOCK_LEAST
         if missing <= 0 or len(self._used) >= self.total or scarce:
             return
+        opened = []
         for number in self._next(missing, now):
             self._used.add(number)
             pair = self._handles.open_pair(self.interface, number, actions)
             pair.rtp.quiet = self._quiet.pop(number, {})
-            self._stock.append(pair)
+            opened.append(pair)
+        self._handles.open_beside(opened, actions)
+        self._stock += opened
         if len(self._stock) < min(STOCK, self.total):
             self._scan_at = now + 1.0  # a look through the whole range costs too much for each command
 
@@ -171,7 +188,9 @@ class RangePool:
         if number in self._used:
             return None
         self._used.add(number)
-        return self._handles.open_pair(self.interface, number, actions)
+        pair = self._handles.open_pair(self.interface, number, actions)
+        self._handles.open_beside((pair,), actions)
+        return pair
 
     def release(self, pair: Pair, quiet_until: float, actions: list[Action]) -> None:
         self._used.discard(pair.number)
@@ -223,6 +242,7 @@ class SharedPool:
         if not self.pairs:
             numbers = range(self._spec.first, self._spec.last, 2)
             self.pairs = [self._handles.open_pair(self.interface, number, actions) for number in numbers]
+            self._handles.open_beside(self.pairs, actions)
 
     def take(self, leg: LegWish, now: float) -> Pair | None:
         """The pair on which this leg is told apart best; None where it could not be told apart at all."""

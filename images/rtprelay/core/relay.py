@@ -66,7 +66,7 @@ class RelayCore:
         self._ready_at = 0.0
         self._sweep_at = 0.0
         self._actions: list[Action] = []
-        self._handles = Handles()
+        self._handles = Handles(beside=not config.speak_first)
         interfaces = [parse_interface(text) for text in config.interfaces]
         self._pools: list[Pool] = [
             SharedPool(interface, self.spec, self._handles)

@@ -194,19 +194,23 @@ def test_where_the_relay_speaks_first_such_callees_are_lost(node: Node, relay: S
         assert not any(call.caller_reaches_callee(0.05) for _ in range(10))
 
 
-def test_a_listener_that_never_speaks_is_sent_to_after_two_seconds_and_heard_when_it_does(
+def test_listeners_that_never_speak_are_sent_to_after_two_seconds_and_heard_when_they_do(
     node: Node, relay: Start, calls: MakeCalls
 ) -> None:
+    """All callees have one IP and wait on one port: only theirs tells them apart, so it has to stay what it is."""
     started, asker = relay()
-    (call,) = calls(asker, 1)
+    both = calls(asker, 2)
     end = time.monotonic() + 2.2
     while time.monotonic() < end:
-        call.callee.speak()
+        for call in both:
+            call.caller.speak()
         time.sleep(PACKET_SECONDS)
-    assert len(node.opened_by(started.host)) == 1
-    call.caller.speak()
-    assert call.callee.hears() is not None
-    assert call.audio()
+    assert len(node.opened_by(started.host)) == 2
+    for call in both:
+        call.callee.speak()
+        assert call.caller.hears() is not None
+        assert call.audio()
+    assert [event for event in started.events() if event["event"] == "source_moved"] == []
 
 
 def stream(call: Call, seconds: float, then: Callable[[], None]) -> tuple[int, int]:

@@ -99,7 +99,7 @@ class Bed:
         failed: list[PortFailed] = []
         for action in actions:
             if isinstance(action, OpenPort):
-                place = (action.address, action.number)
+                place = (action.address, action.number or 60_000 + action.handle)
                 if place in self.taken or place in self.opened.values():
                     failed.append(PortFailed(action.handle, "address in use"))
                 else:
@@ -160,6 +160,12 @@ class Bed:
 
     def handle(self, number: int, address: str = RELAY) -> int:
         return next(handle for handle, place in self.opened.items() if place == (address, number))
+
+    def beside(self, number: int, address: str = RELAY) -> int:
+        """The number of the socket beside our port."""
+        port = self.core.port(self.handle(number, address))
+        assert port is not None
+        return self.opened[port.beside][1]
 
     def released(self) -> list[tuple[bytes, int, Source]]:
         """Held packets that went on since the last call."""

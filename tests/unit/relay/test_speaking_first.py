@@ -81,9 +81,48 @@ def test_who_only_listens_is_sent_to_after_two_seconds() -> None:
     bed.now += 1.9
     assert bed.packet(rtp(2), to_callee, CALLEE) is None
     bed.now += 0.1
-    assert bed.packet(rtp(3), to_callee, CALLEE) == (to_caller, CALLER)
-    assert bed.packet(rtp(4), to_callee, CALLEE) == (to_caller, CALLER)
+    assert bed.packet(rtp(3), to_callee, CALLEE) == (bed.beside(to_caller), CALLER)
+    assert bed.packet(rtp(4), to_callee, CALLEE) == (bed.beside(to_caller), CALLER)
     assert CALLEE in bed.core.port(bed.handle(to_callee)).routes  # type: ignore[union-attr]
+
+
+def test_a_listener_that_speaks_at_last_is_sent_to_from_the_port() -> None:
+    bed = patient()
+    to_caller, to_callee = bed.call()
+    bed.packet(rtp(1), to_callee, CALLEE)
+    bed.now += 2.0
+    assert bed.packet(rtp(2), to_callee, CALLEE) == (bed.beside(to_caller), CALLER)
+    assert bed.packet(rtp(1), to_caller, CALLER) == (to_callee, CALLEE)
+    assert bed.packet(rtp(3), to_callee, CALLEE) == (to_caller, CALLER)
+
+
+def test_a_listener_that_speaks_to_where_it_was_spoken_to_from_goes_on_there() -> None:
+    """A peer with symmetric RTP (RFC 4961) that takes the sender for the place to send to."""
+    bed = patient()
+    to_caller, to_callee = bed.call()
+    beside = bed.beside(to_caller)
+    assert bed.packet(rtp(1), beside, CALLER) is None, "nobody was spoken to from here yet"
+    bed.packet(rtp(1), to_callee, CALLEE)
+    bed.now += 2.0
+    assert bed.packet(rtp(2), to_callee, CALLEE) == (beside, CALLER)
+    assert bed.packet(rtp(2), beside, CALLER) == (to_callee, CALLEE)
+    assert bed.packet(rtp(3), to_callee, CALLEE) == (beside, CALLER)
+    assert bed.packet(rtp(3), beside, (CALLER[0], 55555)) is None
+
+
+def test_without_a_service_there_is_no_socket_beside() -> None:
+    bed = Bed("shared:4@30000")
+    assert sorted(number for _, number in bed.opened.values()) == list(range(30000, 30008))
+
+
+def test_what_a_range_gives_back_it_closes_with_the_sockets_beside() -> None:
+    bed = patient("30000-30199")
+    before = len(bed.opened)
+    assert before == 4 * 16
+    bed.call()
+    bed.ask("delete", call_id="call", from_tag="a", to_tag="b")
+    assert len(bed.opened) == before
+    assert {port.handle for port in map(bed.core.port, bed.opened) if port is not None} < set(bed.opened)
 
 
 def test_a_listener_that_speaks_at_last_from_another_port_is_sent_to_there() -> None:
@@ -91,7 +130,7 @@ def test_a_listener_that_speaks_at_last_from_another_port_is_sent_to_there() -> 
     to_caller, to_callee = bed.call()
     bed.packet(rtp(1), to_callee, CALLEE)
     bed.now += 2.0
-    assert bed.packet(rtp(2), to_callee, CALLEE) == (to_caller, CALLER)
+    assert bed.packet(rtp(2), to_callee, CALLEE) == (bed.beside(to_caller), CALLER)
     assert bed.packet(rtp(1), to_caller, (CALLER[0], 55555)) == (to_callee, CALLEE)
     assert bed.packet(rtp(3), to_callee, CALLEE) == (to_caller, (CALLER[0], 55555))
 
@@ -193,7 +232,9 @@ def test_rtcp_to_a_party_without_rtcp_goes_after_two_seconds() -> None:
     to_caller, to_callee = bed.call()
     assert bed.packet(rtcp(), to_caller + 1, RTCP_CALLER) is None
     bed.now += 5
-    assert bed.packet(rtcp(), to_caller + 1, RTCP_CALLER) == (to_callee + 1, RTCP_CALLEE)
+    assert bed.packet(rtcp(), to_caller + 1, RTCP_CALLER) == (bed.beside(to_callee + 1), RTCP_CALLEE)
+    assert bed.packet(rtcp(), bed.beside(to_callee + 1), RTCP_CALLEE) is not None
+    assert bed.packet(rtcp(), to_caller + 1, RTCP_CALLER) == (bed.beside(to_callee + 1), RTCP_CALLEE)
 
 
 def test_multiplexed_rtcp_goes_where_rtp_was_heard() -> None:
@@ -243,7 +284,7 @@ def test_the_two_seconds_begin_anew_after_a_restart() -> None:
     bed.now += 1.9
     assert bed.packet(rtp(4), to_caller, CALLER) is None
     bed.now += 0.1
-    assert bed.packet(rtp(5), to_caller, CALLER) == (to_callee, CALLEE)
+    assert bed.packet(rtp(5), to_caller, CALLER) == (bed.beside(to_callee), CALLEE)
 
 
 def test_a_party_on_hold_at_the_restart_is_heard_all_the_same() -> None:
