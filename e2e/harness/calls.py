@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from e2e.harness.fleet import DOMAIN, Fleet
+from sipfleet import probes
 from sipfleet.calls import CallGenerator, CallPlan
+from sipfleet.calls.netns import place
 from sipfleet.demo.stage import Outcome
 
 PLANNED_MS = 250.0
@@ -26,6 +29,8 @@ LOST_NODE_MS = 20000.0
 AFTERMATH = 20.0
 """Seconds that calls are watched after a disturbance before anything else is done: longer than a failover, a replaced
 pod or a new conntrack entry takes, so that what does not recover shows."""
+REACHED = 60.0
+"""Seconds within which a load balancer serves the address of pods that are ready: its health checks come later."""
 LEAST = 50
 """Calls that must be up when something happens, or it has proved nothing."""
 
@@ -71,6 +76,7 @@ class Outside:
 
     async def _play(self, name: str, deed: Deed, limit_ms: float, events: tuple[str, ...], plan: CallPlan) -> Outcome:
         outcome = Outcome(name, limit_ms)
+        await act(_until_reached, plan)
         began = time.monotonic()
         async with CallGenerator(plan, self._cdrs) as calls:
             await calls.until_established(min(plan.calls, LEAST + 5), timeout=plan.calls / plan.rate + 30)
@@ -93,6 +99,27 @@ class Outside:
     async def _cdrs(self, call_ids: Collection[str]) -> Mapping[str, int]:
         found = await asyncio.to_thread(self.fleet.cdrs)
         return {call_id: found[call_id] for call_id in call_ids if call_id in found}
+
+
+def _until_reached(plan: CallPlan) -> None:
+    """Wait until callers and trunk get an answer: what goes to an address before anybody serves it is lost, and with it
+    the trunk's first keepalive, by which the proxies know where the trunk's packets arrive."""
+    deadline = time.monotonic() + REACHED
+    for path in {plan.caller_netns, plan.callee_netns}:
+        while not _answers(path, plan.proxy):
+            assert time.monotonic() < deadline, f"nobody answers at {plan.proxy} from {path or 'here'}"
+
+
+def _answers(path: str, target: tuple[str, int]) -> bool:
+    """Whether OPTIONS from there is answered within a second."""
+    try:
+        with place(path)(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.connect(target)
+            source: str = sock.getsockname()[0]
+            return asyncio.run(probes.options(target, source, 1.0))
+    except OSError:  # no way there yet
+        time.sleep(0.2)
+        return False
 
 
 def passed(outcome: Outcome) -> None:
