@@ -52,6 +52,7 @@ def exposition(relay: Relay) -> bytes:
         "Packets that went nowhere, by reason.",
         *((f'{{reason="{reason}"}}', count) for reason, count in core.matcher.dropped.items()),
     )
+    metric("keepalives_total", "counter", "Keepalives sent to parties in silence.", ("", core.matcher.keepalives))
     metric("moves_total", "counter", "Parties recognised at another port in mid-call.", ("", core.matcher.moves))
     metric("send_errors_total", "counter", "Packets that the kernel refused.", ("", relay.datapath.errors))
     lost = sum(max(0, leg.stream.lost) for leg in legs)

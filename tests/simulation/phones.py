@@ -49,6 +49,8 @@ class Ear:
         self.world.clock.after(PACKET_EVERY, self.talk)
 
     def hear(self, data: bytes, source: Address) -> None:
+        if not data:
+            return  # a keepalive (RFC 6263 4.1)
         call_id, side, _ = data[12:].split(b"|")
         if call_id != self.call.caller.call_id.encode() or side == self.side:
             self.foreign.append(data[12:])

@@ -40,6 +40,10 @@ STRANGER_SECONDS = 1.0
 SILENT_SECONDS = 4.0
 """A coupled port that hears nothing for so long listens to other sources again: its party may have another port."""
 
+KEEPALIVE_SECONDS = 10.0
+"""A party that nothing was sent to and nothing came from for so long gets a keepalive with the next sweep: it comes
+before the 15 s of RFC 6263 7 are over, and NATs and the node's connection tracking go on knowing the party."""
+
 NEWS_MOST = 200
 """Sessions whose streams have new SSRCs, written in one round."""
 
@@ -59,8 +63,10 @@ class Matcher:
         self._speak_first = speak_first
         # A connected socket hears no source but one; behind a Service a leg's source may change at any time.
         self._coupling = speak_first and not shared
-        self.couplings: list[Couple | Uncouple | Log] = []
+        self.couplings: list[Couple | Uncouple | Log | SendPacket] = []
         """For the edge; without effect on who hears whom."""
+        self.keepalives = 0
+        """Keepalives sent."""
         self.moves = 0
         """Legs that were recognised at another source."""
         self.dropped = dict.fromkeys(DROPS, 0)
@@ -322,8 +328,21 @@ class Matcher:
                 if stream.news and len(self.changed) < NEWS_MOST:
                     stream.news = False
                     self.changed.add(leg.party.session)
+                if now - leg.used >= KEEPALIVE_SECONDS:
+                    self._keep_alive(leg, now)
                 if self._coupling and (port.coupled is None) is (now - stream.last < SILENT_SECONDS):
                     self._recouple(leg, now)
+
+    def _keep_alive(self, leg: Leg, now: float) -> None:
+        """Send an empty datagram (RFC 6263 4.1) to where the leg was heard, whatever its media's direction; nobody is
+        spoken to first."""
+        source = leg.learnt
+        if source is None or not (self._speak_first or leg.gate.heard == source):
+            return
+        leg.kept_alive = now
+        self.keepalives += 1
+        port = leg.pair.rtp
+        self.couplings.append(SendPacket(b"", port.socket(leg.gate, source), source))
 
     def _recouple(self, leg: Leg, now: float) -> None:
         """A coupled leg is silent, or one that is not speaks."""
@@ -337,10 +356,8 @@ class Matcher:
         """The leg is signalled again. After a long silence the node may have forgotten it: it has to speak first."""
         if self._speak_first:
             return
-        both = (leg,) if leg.peer is None else (leg, leg.peer)
-        rtcp = max(end.rtcp_last for end in both)
-        rtp = max(end.stream.last for end in both)
-        if now - max(rtp, rtcp if leg.mux else 0.0) > FORGOTTEN_SECONDS:
+        rtcp = max(leg.rtcp_last, leg.peer.rtcp_last if leg.peer is not None else 0.0)
+        if now - leg.used > FORGOTTEN_SECONDS:
             leg.gate = Gate()
         if now - rtcp > FORGOTTEN_SECONDS:
             leg.rtcp_gate = Gate()

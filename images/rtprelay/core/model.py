@@ -150,6 +150,7 @@ class Leg:
         "index",
         "indexed",
         "is_rtp",
+        "kept_alive",
         "kind",
         "learnt",
         "moved",
@@ -201,6 +202,8 @@ class Leg:
         self.former_until = 0.0
         self.moved = -inf
         """When it was last recognised at another source."""
+        self.kept_alive = -inf
+        """When it was last sent a keepalive."""
         self.gate = Gate()
         self.rtcp_gate = Gate()
         """Of the RTCP port; with rtcp-mux `gate` is for both."""
@@ -233,6 +236,15 @@ class Leg:
     def rtcp_way(self) -> tuple[Port, Gate]:
         """The port that RTCP to this party leaves from, and its gate."""
         return (self.pair.rtp, self.gate) if self.mux else (self.pair.rtcp, self.rtcp_gate)
+
+    @property
+    def used(self) -> float:
+        """When something last went either way between the RTP port and this party; NATs have known it since then."""
+        last = max(self.stream.last, self.kept_alive, self.rtcp_last if self.mux else 0.0)
+        peer = self.peer
+        if peer is None or self.target is None:
+            return last
+        return max(last, peer.stream.last, peer.rtcp_last if self.mux else 0.0)
 
     @property
     def muted(self) -> bool:

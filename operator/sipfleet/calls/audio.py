@@ -74,7 +74,9 @@ class Meter:
     _seen: bytearray = field(default_factory=lambda: bytearray(2048))
 
     def arrive(self, data: bytearray, size: int, now: float) -> None:
-        """Take one datagram of `size` bytes at the start of `data`."""
+        """Take one datagram of `size` bytes at the start of `data`; an empty one is a keepalive (RFC 6263 4.1)."""
+        if not size:
+            return
         if size != SIZE or data[TAG_AT : TAG_AT + TAG_SIZE] != self.tag:
             self._foreign(bytes(data[:size]))
             return

@@ -65,6 +65,11 @@ class Node:
     def flush(self) -> None:
         self.node.run("conntrack", "-F")
 
+    def forget_after(self, seconds: int) -> None:
+        """How soon silence makes connection tracking forget an entry."""
+        for name in ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"):
+            self.node.run("sysctl", "-q", "-w", f"net.netfilter.{name}={seconds}")
+
     def opened_by(self, pod: str) -> list[str]:
         """Entries that the pod's own packets opened."""
         entries = self.node.run("conntrack", "-L", "-p", "udp").splitlines()
@@ -247,6 +252,20 @@ def test_a_flush_of_connection_tracking_in_mid_call_costs_less_than_100_ms(
         print(f"packets lost to the caller: {lost[0]}, to the callee: {lost[1]}")
         assert max(lost) <= MOST_LOST
     assert call.audio()
+
+
+def test_a_call_in_silence_is_not_forgotten_by_the_node(node: Node, relay: Start, calls: MakeCalls) -> None:
+    """Both are on hold for longer than the node remembers; then the relay's own packets come first."""
+    node.forget_after(16)
+    started, asker = relay()
+    (call,) = calls(asker, 1)
+    assert call.begin()
+    time.sleep(18)
+    while call.caller.hears(0.01) is not None or call.callee.hears(0.01) is not None:
+        pass  # keepalives
+    assert call.caller_reaches_callee()
+    assert call.callee_reaches_caller()
+    assert node.opened_by(started.host) == []
 
 
 def wrong_way(node: Node, relay: Relay, call: Call) -> None:

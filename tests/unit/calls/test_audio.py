@@ -80,6 +80,7 @@ def test_the_silence_before_the_bye_counts_and_nothing_after_it(meter: Meter) ->
 
 def test_a_stranger_after_the_bye_still_counts(meter: Meter) -> None:
     meter.close(1.0)
+    meter.arrive(bytearray(SIZE), 0, 1.05)  # a keepalive
     meter.arrive(made(0, call=8), SIZE, 1.1)
     assert meter.foreign == 1
 
