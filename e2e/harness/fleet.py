@@ -108,9 +108,13 @@ class Fleet:
         kind = "sipcluster" if name == CLUSTER else "mediapool"
         return dict(self.kubectl.get(f"{kind}/{name}").get("status") or {})
 
-    def busiest(self, name: str) -> str:
-        """The pod that carries most calls, by the status."""
-        pods = self.status(name)["pods"]
+    def busiest(self, name: str, calls: int = 0) -> str:
+        """The pod that carries most calls, by a status that knows of so many: it is written every 10 s at most."""
+
+        def known(status: Object) -> bool:
+            return sum(pod.get("active") or 0 for pod in status.get("pods", [])) >= calls
+
+        pods = self.until(name, f"{calls} calls in the status", known, 30)["status"]["pods"]
         return str(max(pods, key=lambda pod: pod.get("active") or 0)["name"])
 
     def until(self, name: str, what: str, test: Callable[[Object], bool], timeout: float) -> Object:

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from e2e.cluster.cluster import Cluster
-from e2e.harness.calls import LOST_NODE_MS, Outside, act, passed
+from e2e.cluster.layout import Node
+from e2e.harness.calls import LEAST, LOST_NODE_MS, Outside, act, passed
 from e2e.harness.fleet import POOL, Fleet
 from sipfleet.calls import CallGenerator
 
@@ -18,9 +19,11 @@ def node_of(fleet: Fleet, pod: str) -> str:
 
 @pytest.mark.smoke
 def test_kubectl_drain_of_a_node(fleet: Fleet, outside: Outside) -> None:
-    node = node_of(fleet, fleet.busiest(POOL))
+    drained: list[str] = []
 
     async def deed(calls: CallGenerator) -> None:
+        node = await act(lambda: node_of(fleet, fleet.busiest(POOL, LEAST)))
+        drained.append(node)
         calls.mark("drain", node)
         words = ("--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s")
         await act(lambda: fleet.kubectl("drain", node, *words, timeout=320))
@@ -30,13 +33,16 @@ def test_kubectl_drain_of_a_node(fleet: Fleet, outside: Outside) -> None:
     try:
         passed(outside.play("drain_node", deed, events=("drain",)))
     finally:
-        fleet.kubectl("uncordon", node)
+        for node in drained:
+            fleet.kubectl("uncordon", node)
 
 
 def test_a_node_dies(fleet: Fleet, outside: Outside, cluster: Cluster) -> None:
-    node = cluster.node(node_of(fleet, fleet.busiest(POOL)))
+    stopped: list[Node] = []
 
     async def deed(calls: CallGenerator) -> None:
+        node = await act(lambda: cluster.node(node_of(fleet, fleet.busiest(POOL, LEAST))))
+        stopped.append(node)
         calls.mark("node dies", node.name)
         await act(cluster.stop_kubelet, node)
         await act(cluster.kill_pods, node)
@@ -47,4 +53,5 @@ def test_a_node_dies(fleet: Fleet, outside: Outside, cluster: Cluster) -> None:
     try:
         passed(outside.play("node_dies", deed, limit_ms=LOST_NODE_MS, events=("node dies",)))
     finally:
-        cluster.continue_kubelet(node)
+        for node in stopped:
+            cluster.continue_kubelet(node)

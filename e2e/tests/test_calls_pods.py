@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from e2e.harness.calls import KILLED_RELAY_MS, PLANNED_MS, Outside, act, passed
+from e2e.harness.calls import KILLED_RELAY_MS, LEAST, PLANNED_MS, Outside, act, passed
 from e2e.harness.fleet import CLUSTER, POOL, Fleet
 from sipfleet.calls import CallGenerator
 
@@ -24,7 +24,7 @@ def test_a_deleted_pod_costs_no_call(
     fleet: Fleet, outside: Outside, name: str, how: tuple[str, ...], limit: float
 ) -> None:
     async def deed(calls: CallGenerator) -> None:
-        victim = await act(fleet.busiest, name)
+        victim = await act(fleet.busiest, name, LEAST)
         uid = (await act(fleet.kubectl.get, f"pod/{victim}"))["metadata"]["uid"]
         calls.mark("delete", victim)
         await act(fleet.kubectl, "delete", "pod", victim, *how)

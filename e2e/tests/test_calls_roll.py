@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from e2e.harness.calls import KILLED_RELAY_MS, Outside, act, passed
+from e2e.harness.calls import KILLED_RELAY_MS, LEAST, Outside, act, passed
 from e2e.harness.fleet import CLUSTER, POOL, Fleet
 from e2e.harness.kubectl import condition
 from e2e.tests.conftest import BROKEN, NEXT
@@ -40,7 +40,7 @@ def test_a_broken_version_is_stopped_and_put_back_while_a_pod_dies(fleet: Fleet,
         await act(roll, fleet, BROKEN)
         for name in (POOL, CLUSTER):
             await act(fleet.until, name, "surge", lambda status: status.get("replicas") == 3, 120)
-        victim = await act(fleet.busiest, POOL)
+        victim = await act(fleet.busiest, POOL, LEAST)
         calls.mark("kill", victim)
         await act(fleet.kubectl, "delete", "pod", victim, "--grace-period=0", "--force")
         for name in (POOL, CLUSTER):
