@@ -36,11 +36,12 @@ def test_a_new_version_is_rolled_out(fleet: Fleet, outside: Outside) -> None:
 
 def test_a_broken_version_is_stopped_and_put_back_while_a_pod_dies(fleet: Fleet, outside: Outside) -> None:
     async def deed(calls: CallGenerator) -> None:
+        # Before the roll: the status that knows of the calls may take 10 s, and the kill must come before the put-back.
+        victim = await act(fleet.busiest, POOL, LEAST)
         calls.mark("roll", BROKEN)
         await act(roll, fleet, BROKEN)
         for name in (POOL, CLUSTER):
             await act(fleet.until, name, "surge", lambda status: status.get("replicas") == 3, 120)
-        victim = await act(fleet.busiest, POOL, LEAST)
         calls.mark("kill", victim)
         await act(fleet.kubectl, "delete", "pod", victim, "--grace-period=0", "--force")
         for name in (POOL, CLUSTER):

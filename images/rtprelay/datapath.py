@@ -165,7 +165,7 @@ class Datapath:
                 sends[forward[1]](forward[0], forward[2])
 
     def send(self, handle: int, data: bytes, target: Source) -> None:
-        """Send one packet that was held."""
+        """Send one packet of the core's own accord."""
         send = self._sends.get(handle)
         if send is None:
             return

@@ -67,7 +67,7 @@ class SendNg(msgspec.Struct):
 
 
 class SendPacket(msgspec.Struct):
-    """A packet that was held until an answer named its source."""
+    """A packet that was held until an answer named its source, or a keepalive."""
 
     data: bytes
     handle: int

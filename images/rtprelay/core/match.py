@@ -315,7 +315,9 @@ class Matcher:
 
     def sweep(self, now: float) -> None:
         """Forget what is over, see to what nobody says; every few seconds."""
-        for port in self._ports.values():
+        for handle, port in self._ports.items():
+            if handle != port.handle:
+                continue  # the socket beside is the same port
             if port.held:
                 self._expire(port, now)
             if port.quiet:
@@ -323,21 +325,20 @@ class Matcher:
             if port.strangers:
                 recent = now - QUIET_SECONDS
                 port.strangers = {source: times for source, times in port.strangers.items() if times[1] > recent}
-            for leg in port.learnt.values():
+            for source, leg in port.learnt.items():
                 stream = leg.stream
                 if stream.news and len(self.changed) < NEWS_MOST:
                     stream.news = False
                     self.changed.add(leg.party.session)
                 if now - leg.used >= KEEPALIVE_SECONDS:
-                    self._keep_alive(leg, now)
+                    self._keep_alive(leg, source, now)
                 if self._coupling and (port.coupled is None) is (now - stream.last < SILENT_SECONDS):
                     self._recouple(leg, now)
 
-    def _keep_alive(self, leg: Leg, now: float) -> None:
-        """Send an empty datagram (RFC 6263 4.1) to where the leg was heard, whatever its media's direction; nobody is
-        spoken to first."""
-        source = leg.learnt
-        if source is None or not (self._speak_first or leg.gate.heard == source):
+    def _keep_alive(self, leg: Leg, source: Source, now: float) -> None:
+        """Send an empty datagram (RFC 6263 4.1) to where the leg was learnt, whatever its media's direction; behind a
+        Service only when this process has heard it."""
+        if not (self._speak_first or leg.gate.heard == source):
             return
         leg.kept_alive = now
         self.keepalives += 1

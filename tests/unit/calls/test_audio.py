@@ -78,9 +78,13 @@ def test_the_silence_before_the_bye_counts_and_nothing_after_it(meter: Meter) ->
     assert meter.longest_at == pytest.approx(1.02)
 
 
+def test_an_empty_datagram_is_a_keepalive_and_no_audio(meter: Meter) -> None:
+    meter.arrive(made(0), 0, 1.0)
+    assert (meter.received, meter.foreign) == (0, 0)
+
+
 def test_a_stranger_after_the_bye_still_counts(meter: Meter) -> None:
     meter.close(1.0)
-    meter.arrive(bytearray(SIZE), 0, 1.05)  # a keepalive
     meter.arrive(made(0, call=8), SIZE, 1.1)
     assert meter.foreign == 1
 

@@ -10,7 +10,7 @@ TR = 15.0
 """Seconds, RFC 6263 7."""
 
 PORTS = ["shared:4@30000", "30000-30199"]
-BEHIND_A_SERVICE = {"default": True, "behind a Service": False}
+SPEAK_FIRST = {"default": True, "behind a Service": False}
 
 
 def up(ports: str = PORTS[0], *, speak_first: bool = False, store: bool = False) -> tuple[Bed, int, int]:
@@ -26,13 +26,12 @@ def up(ports: str = PORTS[0], *, speak_first: bool = False, store: bool = False)
 
 
 @pytest.mark.parametrize("ports", PORTS)
-@pytest.mark.parametrize("speak_first", BEHIND_A_SERVICE.values(), ids=BEHIND_A_SERVICE)
-def test_both_parties_of_a_silent_call_get_one_every_15_seconds_at_most(ports: str, speak_first: bool) -> None:
+@pytest.mark.parametrize("speak_first", SPEAK_FIRST.values(), ids=SPEAK_FIRST)
+def test_both_parties_of_a_silent_call_get_one_at_least_every_15_seconds(ports: str, speak_first: bool) -> None:
     bed, to_caller, to_callee = up(ports, speak_first=speak_first)
     for _ in range(3):  # after 60 s the call is over
         bed.wait(TR)
         sent = bed.released()
-        assert sent
         assert {packet[1:] for packet in sent} == {(to_caller, CALLER), (to_callee, CALLEE)}
         assert all(packet[0] == b"" for packet in sent)
         assert len(sent) <= 4
