@@ -126,7 +126,14 @@ def passed(outcome: Outcome) -> None:
     """Assert that every call was kept, and say what was not."""
     told = outcome.as_json()
     lost = [
-        {"number": one.number, "reason": one.reason, "detail": one.detail, "call_id": one.call_id}
+        {
+            "number": one.number,
+            "reason": one.reason,
+            "detail": one.detail,
+            "call_id": one.call_id,
+            "answered_at": round(one.answered_at, 3),
+            "bye_at": round(one.bye_at, 3),
+        }
         for one in (outcome.report.calls if outcome.report is not None else [])
         if not one.kept
     ]

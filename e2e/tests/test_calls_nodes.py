@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,10 @@ from e2e.cluster.layout import Node
 from e2e.harness.calls import LEAST, LOST_NODE_MS, Outside, act, passed
 from e2e.harness.fleet import POOL, Fleet
 from sipfleet.calls import CallGenerator
+
+OUTLASTING: dict[str, Any] = {"duration": (40.0, 60.0), "trickle": 1.0, "ceiling": 90}
+"""Calls none of which ends within the silence that a dead node is allowed: nothing would tell it from a call that lost
+its audio. The node dies 18 s after the first call at the latest. New ones arrive meanwhile, once a second."""
 
 
 def node_of(fleet: Fleet, pod: str) -> str:
@@ -51,7 +56,7 @@ def test_a_node_dies(fleet: Fleet, outside: Outside, cluster: Cluster) -> None:
         calls.mark("healed", node.name)
 
     try:
-        passed(outside.play("node_dies", deed, limit_ms=LOST_NODE_MS, events=("node dies",)))
+        passed(outside.play("node_dies", deed, limit_ms=LOST_NODE_MS, events=("node dies",), **OUTLASTING))
     finally:
         for node in stopped:
             cluster.continue_kubelet(node)
