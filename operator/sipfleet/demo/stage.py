@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from sipfleet.calls import CallGenerator, CallPlan, Report
 from sipfleet.calls.cdr import RedisCdrs
 from sipfleet.calls.report import beyond_control_ms
+from sipfleet.calls.results import Heard
 
 from .cluster import Cluster
 from .manifests import DOMAIN
@@ -101,6 +102,8 @@ class Outcome:
         if report is not None:
             told["gap_beyond_control_ms"] = round(self.extra_gap_ms, 1)
             told["control_gap_ms"] = round(report.control.gap_ms, 1)
+            told["gap_at"] = round(max(_heard(report), key=lambda heard: heard.gap_ms, default=Heard()).gap_at, 3)
+            told["began"] = round(report.began, 3)
             told["lost_packets"] = sum(call.lost for call in report.calls)
             told["events"] = [
                 {
@@ -114,6 +117,10 @@ class Outcome:
         if not self.passed:
             told["problems"] = self.complaints()
         return {**told, **self.facts}
+
+
+def _heard(report: Report) -> Iterator[Heard]:
+    return (heard for call in report.calls for heard in (call.to_caller, call.to_callee))
 
 
 class Stage:
