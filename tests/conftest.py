@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Callable
 
 import pytest
 
 _addresses = itertools.count(1)
 _nets = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """SIGTERM ends a run as Ctrl-C does: what the fixtures started ends with it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ this machine.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Generator, Iterator
@@ -48,6 +49,8 @@ LAST = ("test_upgrade", "test_uninstall")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # What the fixtures started ends with the run, as on Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line("markers", "smoke: one case of each kind, what `make e2e` plays")
 
 
