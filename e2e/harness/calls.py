@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from e2e.harness.fleet import DOMAIN, Fleet
+from e2e.harness.waits import Waits, within
 from sipfleet import probes
 from sipfleet.calls import CallGenerator, CallPlan
+from sipfleet.calls.audio import PERIOD
 from sipfleet.calls.netns import place
 from sipfleet.demo.stage import Outcome
 
@@ -78,17 +80,22 @@ class Outside:
         outcome = Outcome(name, limit_ms)
         await act(_until_reached, plan)
         began = time.monotonic()
-        async with CallGenerator(plan, self._cdrs) as calls:
-            await calls.until_established(min(plan.calls, LEAST + 5), timeout=plan.calls / plan.rate + 30)
-            try:
-                await deed(calls)
-            except (AssertionError, TimeoutError) as error:  # the calls are judged all the same
-                outcome.problems.append(str(error))
-            outcome.report = await calls.finish(timeout=plan.duration[1] + 120)
+        with Waits() as waits:
+            async with CallGenerator(plan, self._cdrs) as calls:
+                await calls.until_established(min(plan.calls, LEAST + 5), timeout=plan.calls / plan.rate + 30)
+                try:
+                    await deed(calls)
+                except (AssertionError, TimeoutError) as error:  # the calls are judged all the same
+                    outcome.problems.append(str(error))
+                outcome.report = await calls.finish(timeout=plan.duration[1] + 120)
         for event in outcome.report.events:
             up = outcome.report.up_at(event.at)
             if event.name in events and up < LEAST:
                 outcome.problems.append(f"{event.name} met {up} calls, at least {LEAST} expected")
+        if outcome.longest.gap_ms:
+            start = outcome.report.began + outcome.longest.gap_at
+            end = start + outcome.longest.gap_ms / 1000 + PERIOD
+            outcome.facts["waited_ms"] = {who: round(ms, 1) for who, ms in within(waits.seen, start, end).items()}
         outcome.facts["seconds"] = round(time.monotonic() - began, 1)
         told = {"scenario": name, **outcome.as_json()}
         print(json.dumps(told))

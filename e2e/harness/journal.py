@@ -41,7 +41,7 @@ class Event:
         return self.kind == "DELETED" or bool(self.found["metadata"].get("deletionTimestamp"))
 
 
-class _Thread(AbstractContextManager["_Thread"], ABC):
+class Background(AbstractContextManager["Background"], ABC):
     """Something that looks again and again until the `with` ends."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class _Thread(AbstractContextManager["_Thread"], ABC):
             raise self._problem
 
 
-class Journal(_Thread):
+class Journal(Background):
     """Every change of the objects of a collection, such as `/api/v1/namespaces/voip/pods`."""
 
     def __init__(self, kubeconfig: Path, path: str, selector: str = "") -> None:
@@ -107,7 +107,7 @@ class Answer:
     """Of the targets, by the additional section (RFC 2782) or one more question each."""
 
 
-class Questions(_Thread):
+class Questions(Background):
     """The SRV records of a name, asked for about ten times a second from a place of our own cluster."""
 
     def __init__(self, place: str, server: tuple[str, int], name: str) -> None:

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 
 from e2e.harness.results import RESULTS
 
-COLUMNS = ("scenario", "calls", "kept", "gap ms", "beyond control", "limit", "seconds", "")
+COLUMNS = ("scenario", "calls", "kept", "gap ms", "beyond control", "no core", "limit", "seconds", "")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -31,8 +31,11 @@ def cells(outcome: Mapping[str, Any]) -> list[str]:
     def number(name: str) -> str:
         return f"{outcome[name]:.0f}" if name in outcome else "-"
 
-    numbers = [number(name) for name in ("calls", "kept", "max_gap_ms", "gap_beyond_control_ms", "gap_limit_ms")]
-    return [str(outcome["scenario"]), *numbers, number("seconds"), "passed" if outcome["passed"] else "failed"]
+    gaps = [number(name) for name in ("calls", "kept", "max_gap_ms", "gap_beyond_control_ms")]
+    # What relay and callers waited for a core during that gap, one after the other.
+    waited = f"{sum(outcome['waited_ms'].values()):.0f}" if "waited_ms" in outcome else "-"
+    rest = [waited, number("gap_limit_ms"), number("seconds")]
+    return [str(outcome["scenario"]), *gaps, *rest, "passed" if outcome["passed"] else "failed"]
 
 
 def table(outcomes: list[dict[str, Any]]) -> Table:

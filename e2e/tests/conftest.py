@@ -32,6 +32,7 @@ BUILT = bool(os.environ.get("SIPFLEET_E2E_BUILT"))
 """Set: the archives in dist/images are taken as they are."""
 
 FIRST = (
+    "test_waits",
     "test_charts",
     "test_cloud",
     "test_behind_nat",

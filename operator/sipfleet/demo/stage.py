@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -61,6 +61,13 @@ class Outcome:
         return self.report.kept if self.report is not None else 0
 
     @property
+    def longest(self) -> Heard:
+        """The direction of a call with the longest gap; one without any where there were no calls."""
+        calls = self.report.calls if self.report is not None else []
+        heard = (heard for call in calls for heard in (call.to_caller, call.to_callee))
+        return max(heard, key=lambda one: one.gap_ms, default=Heard())
+
+    @property
     def max_gap_ms(self) -> float:
         return self.report.max_gap_ms if self.report is not None else 0.0
 
@@ -102,7 +109,7 @@ class Outcome:
         if report is not None:
             told["gap_beyond_control_ms"] = round(self.extra_gap_ms, 1)
             told["control_gap_ms"] = round(report.control.gap_ms, 1)
-            told["gap_at"] = round(max(_heard(report), key=lambda heard: heard.gap_ms, default=Heard()).gap_at, 3)
+            told["gap_at"] = round(self.longest.gap_at, 3)
             told["began"] = round(report.began, 3)
             told["lost_packets"] = sum(call.lost for call in report.calls)
             told["events"] = [
@@ -117,10 +124,6 @@ class Outcome:
         if not self.passed:
             told["problems"] = self.complaints()
         return {**told, **self.facts}
-
-
-def _heard(report: Report) -> Iterator[Heard]:
-    return (heard for call in report.calls for heard in (call.to_caller, call.to_callee))
 
 
 class Stage:
