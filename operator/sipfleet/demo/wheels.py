@@ -52,6 +52,7 @@ async def build(version: str, work: Path) -> Path:
     text = (source / _VERSION_FILE).read_text()
     (source / _VERSION_FILE).write_text(_VERSION.sub(f'__version__ = "{version}"', text))
     wheels = work / "wheels"
+    wheels.mkdir(exist_ok=True)  # hatchling makes it where it is missing, which two at a time cannot both do
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)),
         cwd=source,

@@ -29,6 +29,29 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return asyncio.run(both())
 
 
+# Imported by every interpreter that starts: who looks for a directory of wheels has the other look meanwhile.
+SLOW_LOOK = """
+import os.path, time
+isdir = os.path.isdir
+def slow(path):
+    found = isdir(path)
+    if str(path).endswith("/wheels"):
+        time.sleep(1.5)
+    return found
+os.path.isdir = slow
+"""
+
+
+def test_two_wheels_are_built_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW_LOOK)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    async def both() -> list[Path]:
+        return await asyncio.gather(wheels.build(OLD, tmp_path), wheels.build(NEW, tmp_path))
+
+    assert [wheel_version(wheel) for wheel in asyncio.run(both())] == [OLD, NEW]
+
+
 def with_version(text: str, version: str) -> str:
     return text.replace("spec:\n", f"spec:\n  version: {version}\n")
 
