@@ -92,10 +92,12 @@ class Outside:
             up = outcome.report.up_at(event.at)
             if event.name in events and up < LEAST:
                 outcome.problems.append(f"{event.name} met {up} calls, at least {LEAST} expected")
-        if outcome.longest.gap_ms:
-            start = outcome.report.began + outcome.longest.gap_at
-            end = start + outcome.longest.gap_ms / 1000 + PERIOD
-            outcome.facts["waited_ms"] = {who: round(ms, 1) for who, ms in within(waits.seen, start, end).items()}
+        longest = outcome.longest
+        if longest.gap_ms:
+            start = outcome.report.began + longest.gap_at
+            waited = within(waits.seen, start, start + longest.gap_ms / 1000 + PERIOD)
+            found = set(waits.found.values())  # of what was never looked at a 0 would be no figure
+            outcome.facts["waited_ms"] = {who: round(ms, 1) for who, ms in waited.items() if who in found}
         outcome.facts["seconds"] = round(time.monotonic() - began, 1)
         told = {"scenario": name, **outcome.as_json()}
         print(json.dumps(told))

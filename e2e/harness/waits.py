@@ -52,6 +52,8 @@ class Waits(Background):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[Wait] = []
+        self.found: dict[int, str] = {}
+        """What was looked at: process ids and programs. Relays of a cluster elsewhere are not among them."""
 
     def _look(self) -> None:
         programs: dict[int, str] = {}
@@ -61,6 +63,7 @@ class Waits(Background):
             if time.monotonic() >= search_at:
                 search_at = time.monotonic() + SEARCH
                 programs = dict(_programs())
+                self.found |= programs
             for pid, name in list(programs.items()):
                 try:
                     now, waited = time.time(), _waited(pid)

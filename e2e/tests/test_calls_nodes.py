@@ -15,8 +15,8 @@ from sipfleet.calls import CallGenerator
 
 OUTLASTING: dict[str, Any] = {"duration": (40.0, 60.0), "trickle": 1.0, "ceiling": 90}
 """Calls none of which ends within the silence that a dead node is allowed: nothing would tell it from a call that lost
-its audio. The node dies when a status knows of the calls, 10 to 18 s after the first one. New ones arrive meanwhile,
-once a second."""
+its audio. The node dies when a status knows of the calls, 10 to 13 s after the first one where it was watched. New
+ones arrive meanwhile, once a second."""
 
 
 def node_of(fleet: Fleet, pod: str) -> str:

@@ -22,11 +22,13 @@ while time.time() < end:
 def test_two_that_share_a_core_wait_for_half_of_the_time() -> None:
     started = [subprocess.Popen([sys.executable, "-c", BUSY, "rtprelay"]) for _ in range(2)]
     try:
-        time.sleep(1.0)  # until both are busy
         with Waits() as waits:
-            time.sleep(0.5)  # it has found them by then
+            deadline = time.monotonic() + 10
+            while not {process.pid for process in started} <= {wait.pid for wait in waits.seen}:
+                assert time.monotonic() < deadline, f"found {waits.found}, and both never wait"
+                time.sleep(0.02)  # between two looks
             start = time.time()
-            time.sleep(1.0)
+            time.sleep(1.0)  # this is the second in which their waits are counted
             end = time.time()
     finally:
         for process in started:

@@ -29,7 +29,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return asyncio.run(both())
 
 
-# Imported by every interpreter that starts: who looks for a directory of wheels has the other look meanwhile.
+# Imported by every interpreter that starts: who looks for a directory of wheels acts on it so late that the other one,
+# which starts within that 1.5 s, has looked too.
 SLOW_LOOK = """
 import os.path, time
 isdir = os.path.isdir
